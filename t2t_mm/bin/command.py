@@ -1,0 +1,335 @@
+"""The shell that every command shares: flags, help, the zoo, errors, exit codes.
+
+A command is a module `mm_<verb>.py` of this shape; the engine is imported inside the
+body, after the flags were read:
+
+    def define_flags(values):
+        command.define_problem_flags(values)
+        flags.DEFINE_integer("num_shards", 10, "files a split", flag_values=values)
+
+    def generate(values):
+        from t2t_mm import datagen
+        command.load_zoo(values.t2t_usr_dir)
+        command.read_gin(values)
+        datagen.generate_data(values.problem, values.data_dir, values.tmp_dir)
+
+    def main(argv=None):
+        return command.run(
+            "mm-datagen", generate, __doc__, define_flags, argv, required=("problem",)
+        )
+
+Exit codes: 0 done, 2 the user's mistake (one message, no traceback), 130 Ctrl-C, 1
+anything else (with its traceback).
+"""
+
+import inspect
+import os
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+from absl import flags
+
+from t2t_mm.bin import menu, plugins
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+# What absl adds to the help of a flag that may be repeated.
+_REPEAT = "repeat this option to specify a list of values"
+
+
+class DroppedFlagError(ValueError):
+    """A flag of Tensor2Tensor that is gone; the message says what replaces it."""
+
+
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path; ~ is the home folder"
+
+    def parse(self, argument):
+        return os.path.expanduser(argument)
+
+
+class _DroppedFlag(flags.Flag):
+    """A flag that is known only to say what replaces it."""
+
+    def __init__(self, name: str, replacement: str):
+        super().__init__(flags.ArgumentParser(), None, name, None, replacement)
+        self.boolean = True  # so that --name, --noname and --name=x all arrive
+
+    def parse(self, argument):
+        raise DroppedFlagError(
+            f"--{self.name} is a flag of Tensor2Tensor that is gone. {self.help}"
+        )
+
+
+def define_path(
+    values: flags.FlagValues, name: str, default: str | None, text: str
+) -> None:
+    """Defines a flag that holds a path; a leading ~ becomes the home folder."""
+    flags.DEFINE(_PathParser(), name, default, text, flag_values=values)
+
+
+def define_problem_flags(values: flags.FlagValues) -> None:
+    """Defines `--problem`, `--data_dir` and `--tmp_dir`."""
+    flags.DEFINE_string(
+        "problem",
+        None,
+        "a problem, a mixture, or a comma list of them; mm-registry lists all",
+        flag_values=values,
+    )
+    define_path(values, "data_dir", None, "folder of the shards and vocabularies")
+    define_path(
+        values,
+        "tmp_dir",
+        os.path.join(tempfile.gettempdir(), "t2t_mm"),
+        "folder of downloaded files",
+    )
+
+
+def define_model_flags(values: flags.FlagValues) -> None:
+    """Defines `--model`, `--hparams_set` and `--hparams`."""
+    flags.DEFINE_string("model", None, "a registered model", flag_values=values)
+    flags.DEFINE_string(
+        "hparams_set", None, "a registered hparams set", flag_values=values
+    )
+    flags.DEFINE_string(
+        "hparams",
+        "",
+        "changes to the set: hidden_size=64,dropout=0.2",
+        flag_values=values,
+    )
+
+
+def define_run_flags(values: flags.FlagValues) -> None:
+    """Defines `--output_dir`, the folder of one training run."""
+    define_path(
+        values, "output_dir", None, "folder of the run: checkpoints, logs, settings"
+    )
+
+
+def define_dropped_flags(
+    values: flags.FlagValues, replacements: Mapping[str, str]
+) -> None:
+    """Makes each use of a Tensor2Tensor flag an error that says what replaces it.
+
+    Args:
+      values: the command's flags.
+      replacements: sentence by flag: {"worker_gpu": "Use --strategy=mirrored."}.
+    """
+    for name, replacement in replacements.items():
+        values[name] = _DroppedFlag(name, replacement)
+
+
+def _define_shared_flags(values: flags.FlagValues) -> None:
+    define_path(
+        values, "t2t_usr_dir", None, "folder of your own problems, models and sets"
+    )
+    flags.DEFINE_bool(
+        "registry_help", False, "list every registered name", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "gin_file", [], "file of gin settings; may be repeated", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "gin_binding",
+        [],
+        "one gin setting, such as train.eval_frequency=500; may be repeated",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "debug", False, "show the traceback of every error", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "help", False, "show this text", short_name="h", flag_values=values
+    )
+
+
+def load_zoo(user_dir: str | None = None) -> None:
+    """Fills the registries: built-in problems and sets, plug-ins, the user's folder.
+
+    Args:
+      user_dir: the value of `--t2t_usr_dir`.
+
+    Raises:
+      ValueError: if the folder, one of its files or a plug-in cannot be imported.
+    """
+    plugins.import_built_in()
+    plugins.import_plugins()
+    if user_dir:
+        plugins.import_user_dir(user_dir)
+
+
+def read_gin(values: flags.FlagValues) -> None:
+    """Reads `--gin_file` and `--gin_binding`; call it after importing the engine.
+
+    Raises:
+      ValueError: if gin cannot read them.
+    """
+    from t2t_mm import configuration
+
+    configuration.parse_gin(values.gin_file, values.gin_binding)
+
+
+def hparams_from_flags(values: flags.FlagValues):
+    """Gives the set of `--hparams_set` under gin bindings and `--hparams`.
+
+    Where both a binding and `--hparams` name a field, `--hparams` wins.
+
+    Raises:
+      UnknownNameError, TypeError, ValueError: as `configuration.override`.
+    """
+    from t2t_mm import configuration
+
+    named = configuration.named_hparams(values.hparams_set)
+    overrides = configuration.parse_overrides(values.hparams, named)
+    return configuration.configured_hparams(values.hparams_set, **overrides)
+
+
+def run(
+    name: str,
+    body: Callable[[flags.FlagValues], int | None],
+    description: str,
+    define_flags: Callable[[flags.FlagValues], None],
+    argv: Sequence[str] | None = None,
+    *,
+    required: Sequence[str] = (),
+    positional: str | None = None,
+) -> int:
+    """Runs a command: reads flags, calls the body, turns errors into exit codes.
+
+    Args:
+      name: what the user types, "mm-trainer".
+      body: does the work; gets the parsed flags; may return an exit code.
+      description: shown by --help above the flags; usually the module's docstring.
+      define_flags: defines the command's own flags on the given values.
+      argv: arguments without the program; by default those of the process.
+      required: flags that must have a value.
+      positional: the flag that one argument without a flag's name stands for.
+
+    Returns:
+      The exit code.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    values = flags.FlagValues()
+    define_flags(values)
+    _define_shared_flags(values)
+    show_traceback = "--debug" in arguments
+    try:
+        _parse(values, name, arguments, positional)
+        if values.help:
+            print(_help_text(values, name, description, positional))
+            return 0
+        if values.registry_help:
+            load_zoo(values.t2t_usr_dir)
+            print(menu.menu_text(menu.menu()))
+            return 0
+        _check_required(values, required)
+        return body(values) or 0
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped by Ctrl-C.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if show_traceback or not _is_users_mistake(error):
+            traceback.print_exc()
+            return 2 if _is_users_mistake(error) else 1
+        print(f"{name}: {_message(error)}", file=sys.stderr)
+        return 2
+
+
+def _parse(
+    values: flags.FlagValues, name: str, arguments: list[str], positional: str | None
+) -> None:
+    try:
+        rest = values([name, *arguments])[1:]
+    except flags.Error as error:
+        if isinstance(error.__cause__, DroppedFlagError):
+            raise error.__cause__ from None
+        raise ValueError(
+            f"{str(error).replace(' ?', '?').strip().rstrip('.')}. `{name} --help` lists the flags."
+        ) from error
+    if positional and len(rest) == 1:
+        values[positional].parse(rest.pop())
+    if rest:
+        raise ValueError(
+            f"'{rest[0]}' came without a flag's name; expected --flag=value. "
+            f"`{name} --help` lists the flags."
+        )
+
+
+def _check_required(values: flags.FlagValues, required: Sequence[str]) -> None:
+    missing = [name for name in required if values[name].value in (None, "", [])]
+    if missing:
+        raise ValueError(
+            "No value came for "
+            + " ".join(f"--{name}" for name in missing)
+            + ". Expected: "
+            + "; ".join(f"--{name}: {values[name].help}" for name in missing)
+            + "."
+        )
+
+
+def _help_text(
+    values: flags.FlagValues, name: str, description: str, positional: str | None
+) -> str:
+    usage = (
+        f"{name} [{positional.upper()}] [flags]" if positional else f"{name} [flags]"
+    )
+    lines = [f"usage: {usage}", "", inspect.cleandoc(description), "", "flags:"]
+    seen = set()
+    for flag in values.flags_by_module_dict().values():
+        for one in flag:
+            if one.name in seen or isinstance(one, _DroppedFlag):
+                continue
+            seen.add(one.name)
+            form = f"--[no]{one.name}" if one.boolean else f"--{one.name}="
+            default = "" if one.default in (None, "", [], False) else one.default
+            suffix = f" (default: {default})" if default != "" else ""
+            lines.append(f"  {form}")
+            lines += textwrap.wrap(
+                f"{one.help.split(_REPEAT)[0].strip()}{suffix}",
+                width=80,
+                initial_indent=" " * 6,
+                subsequent_indent=" " * 6,
+            )
+    return "\n".join(lines)
+
+
+def _is_users_mistake(error: BaseException) -> bool:
+    """Tells a check of ours, or the file system's answer, from a fault in a program.
+
+    A ValueError or TypeError counts when it was raised by this package itself; one that
+    comes from inside a library or a user's own file needs its traceback.
+    """
+    if isinstance(error, OSError) or "No space left on device" in str(error):
+        return True
+    if not isinstance(error, ValueError | TypeError):
+        return False
+    remote = getattr(error.__cause__, "tb", None)  # raised in a worker process
+    if isinstance(remote, str):
+        places = [row for row in remote.splitlines() if row.startswith('  File "')]
+        return bool(places) and places[-1].startswith(f'  File "{_PACKAGE}{os.sep}')
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(_PACKAGE + os.sep)
+
+
+def _message(error: BaseException) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error).strip()
+    where = f": {error.filename}" if error.filename else ""
+    if "No space left" in error.strerror:
+        advice = (
+            " Free some space or choose a folder on another disk; whole files stay."
+        )
+    elif isinstance(error, PermissionError):
+        advice = " Choose a folder that you may write to."
+    else:
+        advice = ""
+    return f"{error.strerror}{where}.{advice}"
