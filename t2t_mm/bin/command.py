@@ -252,9 +252,8 @@ def _parse(
     except flags.Error as error:
         if isinstance(error.__cause__, DroppedFlagError):
             raise error.__cause__ from None
-        raise ValueError(
-            f"{str(error).replace(' ?', '?').strip().rstrip('.')}. `{name} --help` lists the flags."
-        ) from error
+        reason = str(error).replace(" ?", "?").strip().rstrip(".")
+        raise ValueError(f"{reason}. `{name} --help` lists the flags.") from error
     if positional and len(rest) == 1:
         values[positional].parse(rest.pop())
     if rest:
@@ -294,7 +293,7 @@ def _help_text(
             suffix = f" (default: {default})" if default != "" else ""
             lines.append(f"  {form}")
             lines += textwrap.wrap(
-                f"{one.help.split(_REPEAT)[0].strip()}{suffix}",
+                f"{one.help.split(_REPEAT)[0].strip(' ;\n')}{suffix}",
                 width=80,
                 initial_indent=" " * 6,
                 subsequent_indent=" " * 6,

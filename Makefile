@@ -1,0 +1,53 @@
+# Each target makes .venv and installs everything by itself.
+#   make demo   data, training, evaluation and report of eight problems in one model
+#   make test   the tests
+#   make lint   ruff and mypy
+#   make clean  removes .venv, caches and the demo's output
+# PYTHON chooses the interpreter (3.11 to 3.13): make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+DEMO_DIR ?= demo
+DEMO_PROBLEM ?= eight_small
+DEMO_MODEL ?= multimodel
+DEMO_HPARAMS_SET ?= multimodel_tiny
+DEMO_STEPS ?= 4000
+DEMO_EVAL_FREQUENCY ?= 1000
+
+.PHONY: demo test lint format clean
+.DELETE_ON_ERROR:
+
+$(STAMP): setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	  (3, 11) <= v < (3, 14) or sys.exit("$(PYTHON) is Python %d.%d; expected 3.11 to " \
+	  "3.13. Run for example: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/mm-trainer --generate_data --problem=$(DEMO_PROBLEM) \
+	  --model=$(DEMO_MODEL) --hparams_set=$(DEMO_HPARAMS_SET) \
+	  --data_dir=$(DEMO_DIR)/data --tmp_dir=$(DEMO_DIR)/downloads \
+	  --output_dir=$(DEMO_DIR)/run --train_steps=$(DEMO_STEPS) \
+	  --eval_frequency=$(DEMO_EVAL_FREQUENCY)
+	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
+	$(BIN)/mm-report --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,74 @@
+"""Packaging: what is installed, what it needs, which commands it brings."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    (ROOT / "t2t_mm" / "__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+).group(1)
+
+REQUIREMENTS = [
+    "absl-py>=2.1",
+    "gin-config>=0.5,<0.6",
+    "jinja2>=3.1",
+    "jiwer>=4,<5",
+    "keras>=3.15,<4",
+    "matplotlib>=3.9",
+    "numpy>=2,<3",
+    "pillow>=11",
+    "rouge-score>=0.1.2",
+    "sacrebleu>=2.5,<3",
+    "scipy>=1.14",
+    "sentencepiece>=0.2,<0.3",
+    "soundfile>=0.13",
+    # No longer a part of TensorFlow since 2.21, which writes summaries through it.
+    "tensorboard>=2.20",
+    "tensorflow>=2.21,<2.22",
+    "tensorflow-datasets>=4.9.9",
+    "tensorflow-text>=2.21,<2.22",
+    "tqdm>=4.66",
+]
+
+# Parsing sentences to trees, one of the eight problems of the demo.
+DEMO = ["spacy>=3.8,<3.9"]
+
+DEVELOPMENT = [
+    "hypothesis>=6.100",
+    "mypy>=1.13",
+    "pytest>=8",
+    "ruff>=0.9",
+]
+
+COMMANDS = ["datagen", "trainer", "decoder", "eval", "report", "registry"]
+
+setup(
+    name="t2t-mm",
+    version=VERSION,
+    description="Many problems, many modalities, one network: Tensor2Tensor anew.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    # The links problems, hparams and bin beside this file point into t2t_mm.
+    packages=find_packages(include=["t2t_mm", "t2t_mm.*"]),
+    package_data={"t2t_mm": ["**/*.html", "**/*.j2", "**/*.css", "**/*.gin"]},
+    install_requires=REQUIREMENTS,
+    extras_require={"demo": DEMO, "dev": DEVELOPMENT, "test": DEVELOPMENT},
+    entry_points={
+        "console_scripts": [
+            f"mm-{name} = t2t_mm.bin.mm_{name}:main" for name in COMMANDS
+        ]
+    },
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
