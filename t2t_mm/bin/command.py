@@ -278,26 +278,20 @@ def _check_required(values: flags.FlagValues, required: Sequence[str]) -> None:
 def _help_text(
     values: flags.FlagValues, name: str, description: str, positional: str | None
 ) -> str:
-    usage = (
-        f"{name} [{positional.upper()}] [flags]" if positional else f"{name} [flags]"
-    )
-    lines = [f"usage: {usage}", "", inspect.cleandoc(description), "", "flags:"]
-    seen = set()
-    for flag in values.flags_by_module_dict().values():
-        for one in flag:
-            if one.name in seen or isinstance(one, _DroppedFlag):
-                continue
-            seen.add(one.name)
-            form = f"--[no]{one.name}" if one.boolean else f"--{one.name}="
-            default = "" if one.default in (None, "", [], False) else one.default
-            suffix = f" (default: {default})" if default != "" else ""
-            lines.append(f"  {form}")
-            lines += textwrap.wrap(
-                f"{one.help.split(_REPEAT)[0].strip(' ;\n')}{suffix}",
-                width=80,
-                initial_indent=" " * 6,
-                subsequent_indent=" " * 6,
-            )
+    argument = f" [{positional.upper()}]" if positional else ""
+    lines = [f"usage: {name}{argument} [flags]", "", inspect.cleandoc(description)]
+    lines += ["", "flags:"]
+    shown = [flag for group in values.flags_by_module_dict().values() for flag in group]
+    for flag in dict.fromkeys(shown):
+        if isinstance(flag, _DroppedFlag):
+            continue
+        lines.append(f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}=")
+        text = " ".join(flag.help.split(_REPEAT)[0].split()).rstrip(";")
+        if flag.default not in (None, "", [], False):
+            text += f" (default: {flag.default})"
+        lines += textwrap.wrap(
+            text, width=80, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
     return "\n".join(lines)
 
 

@@ -1,0 +1,53 @@
+"""Files that are either whole or not there.
+
+Everything the engine writes goes through here: written under another name in the same
+folder, flushed to disk, then renamed. A kill or a full disk never leaves half a file
+under a final name.
+"""
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def written_aside(path: str) -> Iterator[str]:
+    """Gives a temporary path to write to; renames it to `path` on a clean exit.
+
+    Args:
+      path: the final name; its folder is made if it is not there.
+
+    Raises:
+      OSError: as the file system does; then nothing stands under `path` that did
+        not stand there before, and the temporary file is gone.
+    """
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    name = os.path.basename(path)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Writes a whole file or nothing.
+
+    Raises:
+      OSError: as the file system does.
+    """
+    with written_aside(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+def sha256_of(path: str) -> str:
+    """Gives the hex sha256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

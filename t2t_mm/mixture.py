@@ -1,0 +1,147 @@
+"""Several problems and how often each is trained.
+
+`draw_problem` is a pure function of (seed, step): every worker draws the same problem,
+and a run that was killed draws on as if it had not been.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from t2t_mm import registry
+from t2t_mm.problem import Problem, get_problem
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Problems with explicit rates.
+
+    Args:
+      problems: names of registered problems.
+      rates: steps spent on each, relative to each other; empty means that a rule
+        (`mixture_rates`) makes them.
+
+    Raises:
+      ValueError: if a rate is for no problem of the mixture, or not positive.
+    """
+
+    problems: tuple[str, ...]
+    rates: Mapping[str, float] | None = None
+
+    def __post_init__(self):
+        for name, rate in (self.rates or {}).items():
+            if name not in self.problems:
+                raise ValueError(
+                    f"Rate for '{name}', which is not in the mixture; expected one of "
+                    f"{', '.join(self.problems)}. Remove the rate or add the problem."
+                )
+            if not rate > 0:
+                raise ValueError(
+                    f"Rate {rate} of '{name}'; expected a number above 0. "
+                    "Leave the problem out of the mixture to train without it."
+                )
+
+
+def parse_problems(names: str | Sequence[str]) -> Mixture:
+    """Gives the mixture that `--problem` means.
+
+    Args:
+      names: a problem, a mixture, or a comma list of both.
+
+    Returns:
+      A mixture; its rates are those of the named mixtures, and 1 for a problem that
+      was named by itself beside one.
+
+    Raises:
+      UnknownNameError: if a name is neither.
+    """
+    parts = names.split(",") if isinstance(names, str) else list(names)
+    problems: list[str] = []
+    rates: dict[str, float] = {}
+    for part in (p.strip() for p in parts if p.strip()):
+        if part in registry.mixtures:
+            mixture = registry.mixtures.get(part)()
+            problems += mixture.problems
+            rates |= mixture.rates or {}
+        elif part in registry.problems:
+            problems.append(part)
+        else:
+            known = registry.problems.names() + registry.mixtures.names()
+            raise registry.UnknownNameError(
+                f"No problem or mixture is called '{part}'. "
+                f"{registry.nearest_names(part, known)} "
+                "mm-registry lists all; --t2t_usr_dir adds your own."
+            )
+    if not problems:
+        raise ValueError(
+            f"--problem={names!r} names nothing; expected a problem, a mixture or a "
+            "comma list of them. mm-registry lists all."
+        )
+    unique = tuple(dict.fromkeys(problems))
+    if rates:
+        rates = {name: rates.get(name, 1.0) for name in unique}
+    return Mixture(unique, rates or None)
+
+
+def get_problems(mixture: Mixture) -> list[Problem]:
+    """Makes the problems of a mixture, in its order."""
+    return [get_problem(name) for name in mixture.problems]
+
+
+def mixture_rates(
+    mixture: Mixture,
+    num_examples: Mapping[str, int],
+    *,
+    rule: str = "explicit",
+    temperature: float = 2.0,
+) -> dict[str, float]:
+    """Gives the share of steps of each problem; the shares sum to 1.
+
+    rate_i ~ 1 (equal), n_i (proportional), n_i ** (1 / temperature) (temperature), or
+    the mixture's own rates (explicit; equal where it has none).
+
+    Args:
+      mixture: the problems.
+      num_examples: training examples of each problem.
+      rule: "explicit", "equal", "proportional" or "temperature".
+      temperature: 1 is proportional, infinity is equal.
+
+    Raises:
+      ValueError: on another rule, or a temperature of 0 or less.
+
+    Source: temperature sampling as in Arivazhagan et al. 2019, section 4.2,
+    arxiv.org/abs/1907.05019.
+    """
+    if not temperature > 0:
+        raise ValueError(
+            f"temperature is {temperature}; expected a number above 0. 1 is "
+            "proportional to size, larger is more equal."
+        )
+    rules = {
+        "explicit": lambda n: (mixture.rates or {}).get(n, 1.0),
+        "equal": lambda n: 1.0,
+        "proportional": lambda n: float(num_examples[n]),
+        "temperature": lambda n: float(num_examples[n]) ** (1.0 / temperature),
+    }
+    if rule not in rules:
+        raise ValueError(
+            f"rates rule is '{rule}'; expected one of {', '.join(rules)}. "
+            "Set --rates to one of them."
+        )
+    raw = {name: rules[rule](name) for name in mixture.problems}
+    total = sum(raw.values())
+    return {name: rate / total for name, rate in raw.items()}
+
+
+def draw_problem(seed: int, step: int, rates: Mapping[str, float]) -> str:
+    """Draws the problem of a step: the same for equal (seed, step, rates), anywhere.
+
+    Example:
+      >>> draw_problem(1, 5, {"a": 0.5, "b": 0.5}) in ("a", "b")
+      True
+    """
+    point = np.random.Generator(np.random.Philox(key=seed, counter=step)).random()
+    names = list(rates)
+    edges = np.cumsum([rates[name] for name in names])
+    return names[min(int(np.searchsorted(edges, point, "right")), len(names) - 1)]

@@ -1,0 +1,179 @@
+"""What data is: `Feature` describes a column, `Problem` yields raw examples.
+
+Read by datagen (writes examples), by the input pipeline (parses them) and by the
+models (pick a modality per feature). Imports no TensorFlow.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from t2t_mm import registry
+
+TEXT, IMAGE, AUDIO, CLASS_LABEL = "text", "image", "audio", "class_label"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a problem: its modality and what the modality must know.
+
+    What `Problem.generate` yields for it, and what a batch holds of it:
+
+    | modality      | generate yields                        | batch holds            |
+    |---------------|----------------------------------------|------------------------|
+    | "text"        | str                                    | int32 [B, L], ends in EOS |
+    | "image"       | bytes of a PNG or JPEG file            | float32 [B, H, W, C] in 0..1 |
+    | "audio"       | bytes of a mono 16-bit PCM WAV file    | float32 [B, T] in -1..1 |
+    | "class_label" | str, one of `labels`                   | int32 [B, 1]           |
+
+    Args:
+      modality: registered modality that turns the column into [B, S, D] and back.
+      vocabulary: for text, the name of its vocabulary; for labels, the name of the
+        label set. Two features share weights when, and only when, the names are equal.
+      labels: for labels, every label, in the order of their ids.
+      height, width, channels: for images, the size that decoding resizes to.
+      sample_rate: for audio, samples per second (Hz) that the files must have.
+
+    Raises:
+      ValueError: if an argument that the modality needs is missing.
+    """
+
+    modality: str
+    vocabulary: str | None = None
+    labels: tuple[str, ...] = ()
+    height: int = 0
+    width: int = 0
+    channels: int = 3
+    sample_rate: int = 16000
+
+    def __post_init__(self):
+        if self.modality == TEXT and not self.vocabulary:
+            raise ValueError(
+                "Feature('text') came without a vocabulary; a vocabulary name was "
+                "expected. Write Feature('text', vocabulary='my_words')."
+            )
+        if self.modality == CLASS_LABEL and not (self.vocabulary and self.labels):
+            raise ValueError(
+                "Feature('class_label') came without a label set; vocabulary and "
+                "labels were expected. Write Feature('class_label', "
+                "vocabulary='my_classes', labels=('cat', 'dog'))."
+            )
+        if self.modality == IMAGE and not (self.height and self.width):
+            raise ValueError(
+                "Feature('image') came without a size; height and width in pixels "
+                "were expected. Write Feature('image', height=32, width=32)."
+            )
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that a problem needs, pinned by version and content.
+
+    Args:
+      channel: "pip" for the Python package index, "apt" for Debian packages.
+      package: package name.
+      version: exact version.
+      filename: name of the file that the index serves.
+      sha256: hex digest of that file.
+      options: further words for the download command, such as a Python version.
+    """
+
+    channel: str
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    options: tuple[str, ...] = ()
+
+
+class Problem:
+    """What one task's data is and how to get it; subclasses fill the blanks.
+
+    Class attributes:
+      inputs, targets: a `Feature` each.
+      command: what the network is asked to produce, "To-German"; problems with equal
+        commands share one learned command token.
+      metrics: names of registered metrics of decoded output, the headline first;
+        left empty, they follow from the modality of the targets.
+      test_splits: the splits that mm-eval reports, the headline first.
+      downloads: files to fetch before `generate` runs.
+      licence: of the data, one line.
+      version: raised whenever `generate` would yield something else.
+      baseline: how mm-eval makes the score of a trivial answer: "copy" answers with
+        the input, "frequent" with the commonest training target, None with nothing.
+
+    Example:
+      >>> class Shout(Problem):
+      ...     "Text to upper case."
+      ...     inputs = Feature("text", vocabulary="bytes")
+      ...     targets = Feature("text", vocabulary="bytes")
+      ...     command = "To-Shouted"
+      ...     def generate(self, split, tmp_dir):
+      ...         yield {"inputs": "hello", "targets": "HELLO"}
+      >>> next(Shout().generate("train", "/tmp"))["targets"]
+      'HELLO'
+    """
+
+    inputs: ClassVar[Feature]
+    targets: ClassVar[Feature]
+    command: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]] = ()
+    test_splits: ClassVar[tuple[str, ...]] = ("test",)
+    downloads: ClassVar[tuple[Download, ...]] = ()
+    licence: ClassVar[str] = "not stated"
+    version: ClassVar[int] = 1
+    baseline: ClassVar[str | None] = "frequent"
+    registered_name: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """The registry name, or the snake_case of the class's name."""
+        return self.registered_name or registry.snake_case(type(self).__name__)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Every split: train, dev, then the test splits."""
+        return ("train", "dev", *self.test_splits)
+
+    @property
+    def features(self) -> Mapping[str, Feature]:
+        """The columns by name."""
+        return {"inputs": self.inputs, "targets": self.targets}
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the decoded metrics, the headline first."""
+        if self.metrics:
+            return self.metrics
+        if self.targets.modality == CLASS_LABEL:
+            return ("top1", "top5") if len(self.targets.labels) > 5 else ("top1",)
+        return ("exact_match", "word_f1")
+
+    def seed(self, split: str) -> int:
+        """Gives a number that is the same for this problem and split everywhere."""
+        return zlib.crc32(f"{self.name}/{split}/{self.version}".encode())
+
+    def generate(self, split: str, tmp_dir: str) -> Iterator[dict[str, Any]]:
+        """Yields raw examples of a split, a dict with a value per feature.
+
+        Args:
+          split: one of `splits`.
+          tmp_dir: where `downloads` were put, and where more may be cached.
+
+        Yields:
+          {"inputs": value, "targets": value}; see `Feature` for the values.
+        """
+        raise TypeError(
+            f"Problem '{self.name}' has no `generate`. Expected a method "
+            "generate(self, split, tmp_dir) that yields examples; write one."
+        )
+
+
+def get_problem(name: str) -> Problem:
+    """Makes the registered problem of a name.
+
+    Raises:
+      UnknownNameError: if there is none.
+    """
+    return registry.problems.get(name)()
