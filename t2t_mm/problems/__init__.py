@@ -1,0 +1,11 @@
+"""The zoo's index: importing it registers every problem that ships with the package.
+
+One file per family; `eight_small` holds the mixture and its vocabulary. Nothing here
+imports TensorFlow, nor any library that only `generate` needs.
+"""
+
+from t2t_mm.problems import (  # noqa: F401
+    emoji,
+    speech,
+    translation,
+)
