@@ -5,6 +5,7 @@ gin-configurable keyword arguments say how a run goes. Imports no TensorFlow.
 """
 
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -15,30 +16,18 @@ from typing import Any
 import gin
 
 from t2t_mm import registry
+from t2t_mm.fields import (
+    check_range,
+    fit_type,
+    name_of,
+    read_text,
+    setting,
+    split_outside_brackets,
+)
 from t2t_mm.files import write_atomically
 
 HPARAMS_FILE = "hparams.json"
 GIN_FILE = "operative_config.gin"
-
-
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[Any, ...] = (),
-) -> Any:
-    """Makes a documented, range-checked field of an `HParams`.
-
-    Args:
-      default: its value where a set says nothing.
-      doc: what it means, with its unit.
-      low, high: the bounds, both allowed values themselves.
-      choices: the only allowed values.
-    """
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -60,6 +49,9 @@ class HParams:
         0.0, "probability mass spread over the wrong classes", low=0, high=1
     )
     # Modality nets.
+    tie_embeddings: bool = setting(
+        False, "use the embedding matrix for the softmax, too"
+    )
     image_stages: int = setting(
         4, "stride-2 stages of the image net; 4 divides each side by 16", low=0, high=8
     )
@@ -70,6 +62,11 @@ class HParams:
         "log_mel",
         "what the audio net sees: log-mel made in the graph, or the waveform",
         choices=("log_mel", "waveform"),
+    )
+    audio_stack: str = setting(
+        "strided",
+        "the audio net: strided in time and frequency, or the paper's (time only)",
+        choices=("strided", "paper"),
     )
     audio_stages: int = setting(
         2, "stages of the audio net, each halves time; 8 is the paper's", low=0, high=12
@@ -127,53 +124,17 @@ class HParams:
     adam_epsilon: float = setting(1e-9, "Adam's epsilon", low=0)
 
     def __post_init__(self):
+        types = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
-            value = _check_type(self, field, getattr(self, field.name))
+            try:
+                value = fit_type(getattr(self, field.name), types[field.name])
+            except TypeError as error:
+                raise TypeError(
+                    f"hparam '{field.name}' came as {error}: "
+                    f"{field.metadata.get('doc', '')}. Write a value of that type."
+                ) from None
+            check_range(field, value)
             object.__setattr__(self, field.name, value)
-            _check_range(field, value)
-
-
-def _check_type(hparams: HParams, field: dataclasses.Field, value: Any) -> Any:
-    expected = typing.get_type_hints(type(hparams))[field.name]
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if typing.get_origin(expected) is tuple:
-        if isinstance(value, list):
-            value = tuple(value)
-        inner = typing.get_args(expected)[0]
-        if isinstance(value, tuple) and all(type(v) is inner for v in value):
-            return value
-    elif type(value) is expected:
-        return value
-    name = getattr(expected, "__name__", str(expected))
-    if typing.get_origin(expected) is tuple:
-        name = str(expected)
-    raise TypeError(
-        f"hparam '{field.name}' came as {value!r} ({type(value).__name__}); expected "
-        f"{name}: {field.metadata.get('doc', '')}. Write a value of that type."
-    )
-
-
-def _check_range(field: dataclasses.Field, value: Any) -> None:
-    low, high = field.metadata.get("low"), field.metadata.get("high")
-    choices = field.metadata.get("choices") or ()
-    values = value if isinstance(value, tuple) else (value,)
-    for one in values:
-        if (
-            (low is not None and not one >= low)
-            or (high is not None and not one <= high)
-            or (choices and one not in choices)
-        ):
-            allowed = (
-                f"one of {', '.join(map(str, choices))}"
-                if choices
-                else f"{low if low is not None else 'any'} to "
-                f"{high if high is not None else 'any'}"
-            )
-            raise ValueError(
-                f"hparam '{field.name}' is {value!r}; expected {allowed}: "
-                f"{field.metadata.get('doc', '')}. Choose a value in range."
-            )
 
 
 def override(hparams: HParams, **values: Any) -> HParams:
@@ -183,14 +144,18 @@ def override(hparams: HParams, **values: Any) -> HParams:
       UnknownNameError: if there is no such field.
       TypeError, ValueError: as `HParams`.
     """
-    known = [field.name for field in dataclasses.fields(hparams)]
     for name in values:
-        if name not in known:
-            raise registry.UnknownNameError(
-                f"{type(hparams).__name__} has no hparam '{name}'. "
-                f"{registry.nearest_names(name, known)}"
-            )
+        _check_field(hparams, name)
     return dataclasses.replace(hparams, **values)
+
+
+def _check_field(hparams: HParams, name: str) -> None:
+    known = [field.name for field in dataclasses.fields(hparams)]
+    if name not in known:
+        raise registry.UnknownNameError(
+            f"{type(hparams).__name__} has no hparam '{name}'. "
+            f"{registry.nearest_names(name, known)} Correct the name."
+        )
 
 
 def parse_overrides(text: str, hparams: HParams) -> dict[str, Any]:
@@ -205,45 +170,31 @@ def parse_overrides(text: str, hparams: HParams) -> dict[str, Any]:
 
     Raises:
       UnknownNameError: if there is no such field.
-      ValueError: if a pair has no "=" or a value cannot be read as its type.
+      ValueError: if a pair has no "=", a value cannot be read as its type, or a name
+        comes twice.
     """
     types = typing.get_type_hints(type(hparams))
     values: dict[str, Any] = {}
-    for pair in re.split(r",(?![^(\[]*[)\]])", text):
-        if not pair.strip():
-            continue
+    for pair in split_outside_brackets(text):
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
             raise ValueError(
-                f"--hparams has '{pair.strip()}'; expected name=value. "
+                f"--hparams has '{pair}'; expected name=value. "
                 "Write for example --hparams=hidden_size=64,dropout=0.2."
             )
-        override_names = {name: None}
-        if name not in types:
-            override(hparams, **override_names)
-        values[name] = _read_value(name, value, types[name])
-    return values
-
-
-def _read_value(name: str, value: str, expected: Any) -> Any:
-    if typing.get_origin(expected) is tuple:
-        inner = typing.get_args(expected)[0]
-        parts = [part.strip() for part in value.strip("()[] ").split(",")]
-        return tuple(_read_value(name, part, inner) for part in parts if part)
-    if expected is bool:
-        if value.lower() in ("true", "1", "yes"):
-            return True
-        if value.lower() in ("false", "0", "no"):
-            return False
-    else:
+        _check_field(hparams, name)
+        if name in values:
+            raise ValueError(
+                f"--hparams sets '{name}' twice; expected once. Remove one of them."
+            )
         try:
-            return expected(value)
+            values[name] = read_text(value, types[name])
         except ValueError:
-            pass
-    raise ValueError(
-        f"--hparams sets {name}={value}; expected {expected.__name__}. "
-        "Write a value of that type."
-    )
+            raise ValueError(
+                f"--hparams sets {name}={value}; expected {name_of(types[name])}. "
+                "Write a value of that type."
+            ) from None
+    return values
 
 
 def named_hparams(name: str) -> HParams:
@@ -275,14 +226,41 @@ def parse_gin(files: list[str], bindings: list[str]) -> None:
     Raises:
       ValueError: if gin cannot read them.
     """
+    for file in files:
+        if not os.path.isfile(file):
+            raise ValueError(
+                f"--gin_file={file} is no file; expected one with lines such as "
+                "train.eval_frequency = 500. Check the path."
+            )
+    gin.clear_config()  # settings of an earlier run in this process are not ours
     try:
         gin.parse_config_files_and_bindings(files or None, bindings)
-    except Exception as error:
+    except Exception as error:  # gin raises nearly every built-in exception
+        given = [f"--gin_file={name}" for name in files]
+        given += [f"--gin_binding={binding}" for binding in bindings]
+        lines = [line.strip(" :.") for line in str(error).splitlines()] or [""]
+        reason = re.sub(r": <.*>| in config string$", "", lines[0])
+        places = [f" ({line})" for line in lines if line.startswith("In file")]
         raise ValueError(
-            f"gin could not read --gin_file={files} --gin_binding={bindings}: "
-            f"{str(error).strip()} Expected lines such as train.eval_frequency = 500 "
-            "or hparams.hidden_size = 64."
+            f"gin cannot read {' '.join(given)}: {reason}{''.join(places[:1])}. "
+            f"{_nearest_configurable(reason)}Expected lines such as "
+            "train.eval_frequency = 500 or hparams.hidden_size = 64; text in quotes."
         ) from error
+
+
+def _nearest_configurable(reason: str) -> str:
+    """Gives the nearest names to the one that gin's message complains of, or ""."""
+    # gin 0.5 has no public list of what can be configured.
+    known = {
+        selector.split(".")[-1]: configurable.wrapper
+        for selector, configurable in gin.config._REGISTRY.items()
+    }
+    if match := re.search(r"No configurable matching (?:reference )?'@?(\w+)", reason):
+        return registry.nearest_names(match[1], sorted(known)) + " "
+    if match := re.search(r"'(?:\w+\.)*(\w+)' doesn't have .* named '(\w+)'", reason):
+        parameters = list(inspect.signature(known[match[1]]).parameters)
+        return registry.nearest_names(match[2], parameters) + " "
+    return ""
 
 
 def unused_gin_bindings() -> list[str]:
@@ -329,12 +307,13 @@ def load_hparams(run_dir: str) -> tuple[HParams, str] | None:
             record = json.load(file)
         named_set = record["hparams_set"]
         values = record["values"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        loaded = override(named_hparams(named_set), **values)
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}); expected the JSON that mm-trainer "
-            "writes. Restore the file, or train into another --output_dir."
+            f"{path} cannot be used: {error} Expected the JSON that mm-trainer wrote "
+            "with this version of the set. Restore it, or use another --output_dir."
         ) from error
-    return override(named_hparams(named_set), **values), named_set
+    return loaded, named_set
 
 
 def check_same(saved: HParams, asked: HParams, run_dir: str) -> None:

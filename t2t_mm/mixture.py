@@ -4,6 +4,7 @@
 and a run that was killed draws on as if it had not been.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Mixture:
                     f"Rate for '{name}', which is not in the mixture; expected one of "
                     f"{', '.join(self.problems)}. Remove the rate or add the problem."
                 )
-            if not rate > 0:
+            if not 0 < rate < math.inf:
                 raise ValueError(
                     f"Rate {rate} of '{name}'; expected a number above 0. "
                     "Leave the problem out of the mixture to train without it."
@@ -108,7 +109,8 @@ def mixture_rates(
       temperature: 1 is proportional, infinity is equal.
 
     Raises:
-      ValueError: on another rule, or a temperature of 0 or less.
+      ValueError: on another rule, a temperature of 0 or less, or a problem without
+        examples where the rule counts them.
 
     Source: temperature sampling as in Arivazhagan et al. 2019, section 4.2,
     arxiv.org/abs/1907.05019.
@@ -118,6 +120,16 @@ def mixture_rates(
             f"temperature is {temperature}; expected a number above 0. 1 is "
             "proportional to size, larger is more equal."
         )
+    for name in mixture.problems:
+        if (
+            rule in ("proportional", "temperature")
+            and not num_examples.get(name, 0) > 0
+        ):
+            raise ValueError(
+                f"Problem '{name}' has {num_examples.get(name, 0)} training examples; "
+                f"the rule '{rule}' expects at least 1. Run mm-datagen for it, or leave "
+                "it out of the mixture."
+            )
     rules = {
         "explicit": lambda n: (mixture.rates or {}).get(n, 1.0),
         "equal": lambda n: 1.0,
@@ -137,6 +149,11 @@ def mixture_rates(
 def draw_problem(seed: int, step: int, rates: Mapping[str, float]) -> str:
     """Draws the problem of a step: the same for equal (seed, step, rates), anywhere.
 
+    Args:
+      seed: of the run, 0 or more.
+      step: number of the step, 0 or more.
+      rates: share of steps by problem; scaled to sum to 1.
+
     Example:
       >>> draw_problem(1, 5, {"a": 0.5, "b": 0.5}) in ("a", "b")
       True
@@ -144,4 +161,5 @@ def draw_problem(seed: int, step: int, rates: Mapping[str, float]) -> str:
     point = np.random.Generator(np.random.Philox(key=seed, counter=step)).random()
     names = list(rates)
     edges = np.cumsum([rates[name] for name in names])
-    return names[min(int(np.searchsorted(edges, point, "right")), len(names) - 1)]
+    place = int(np.searchsorted(edges, point * edges[-1], "right"))
+    return names[min(place, len(names) - 1)]

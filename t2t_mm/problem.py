@@ -64,6 +64,19 @@ class Feature:
                 "Feature('image') came without a size; height and width in pixels "
                 "were expected. Write Feature('image', height=32, width=32)."
             )
+        if not isinstance(self.labels, tuple) or len(set(self.labels)) < len(
+            self.labels
+        ):
+            raise ValueError(
+                f"labels came as {str(self.labels)[:80]!r}; expected a tuple of "
+                "different names. Write labels=('cat', 'dog')."
+            )
+        if self.channels not in (1, 3, 4) or self.sample_rate < 1:
+            raise ValueError(
+                f"Feature('{self.modality}') came with channels={self.channels}, "
+                f"sample_rate={self.sample_rate}; expected 1, 3 or 4 channels and a "
+                "positive number of samples per second. Correct it."
+            )
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,8 @@ class Problem:
     @property
     def name(self) -> str:
         """The registry name, or the snake_case of the class's name."""
-        return self.registered_name or registry.snake_case(type(self).__name__)
+        own = vars(type(self)).get("registered_name")  # not that of a parent
+        return own or registry.snake_case(type(self).__name__)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -175,5 +189,18 @@ def get_problem(name: str) -> Problem:
 
     Raises:
       UnknownNameError: if there is none.
+      TypeError: if it lacks a feature or a command.
     """
-    return registry.problems.get(name)()
+    problem = registry.problems.get(name)()
+    for attribute, kind in (
+        ("inputs", Feature),
+        ("targets", Feature),
+        ("command", str),
+    ):
+        value = getattr(problem, attribute, None)
+        if not value or not isinstance(value, kind):
+            raise TypeError(
+                f"Problem '{name}' has {attribute} = {value!r}; expected a "
+                f"{kind.__name__}. Write it as a class attribute, as in Problem."
+            )
+    return problem

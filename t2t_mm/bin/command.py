@@ -315,7 +315,8 @@ def _is_users_mistake(error: BaseException) -> bool:
 
 def _message(error: BaseException) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error).strip()
+        # gin adds where the call went through it, with addresses in memory.
+        return str(error).split("\n  In call to configurable")[0].strip()
     where = f": {error.filename}" if error.filename else ""
     if "No space left" in error.strerror:
         advice = (
