@@ -1,0 +1,192 @@
+"""Dot-product attention and the MultiModel's attention block (section 2.2)."""
+
+import keras
+import tensorflow as tf
+
+from t2t_mm.layers.convolution import ConvBlock
+from t2t_mm.layers.normalization import LayerNorm
+from t2t_mm.layers.timing import add_timing
+
+MASKED = -1e9
+
+
+class MultiHeadAttention(keras.layers.Layer):
+    """Answers each query with a mixture of values, by several heads at once.
+
+    head = softmax(q k^T / sqrt(D / H)) v, with q = x W_q, k = m W_k, v = m W_v
+
+    Softmax is computed in float32. `project` and `attend` are apart so that a decoder
+    can project a source once and ask it at every position.
+
+    Args:
+      size: D of queries, memory and result.
+      num_heads: H, a divisor of D.
+      dropout: share of attention weights dropped in training.
+
+    Call arguments:
+      x: float [B, L, D], what asks.
+      memory: float [B, S, D], what is asked.
+      mask: bool, broadcastable to [B, 1, L, S], true where x may look.
+      training: drops weights when true.
+
+    Returns:
+      Float [B, L, D].
+
+    Raises:
+      ValueError: if D is no multiple of H.
+
+    Source: Vaswani et al. 2017, section 3.2, arxiv.org/abs/1706.03762.
+    """
+
+    def __init__(self, size: int, *, num_heads: int, dropout: float, **kwargs):
+        super().__init__(**kwargs)
+        if size % num_heads:
+            raise ValueError(
+                f"num_heads is {num_heads} and hidden_size {size}; expected a divisor. "
+                "Change one of the two."
+            )
+        self.size = size
+        self.num_heads = num_heads
+        self.head_size = size // num_heads
+        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+
+    def build(self, input_shape):
+        """Makes the four projections; keys and values share one matrix [D, 2D]."""
+        size = self.size
+
+        def matrix(name: str, columns: int):
+            scale = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+            return self.add_weight(shape=(size, columns), initializer=scale, name=name)
+
+        self.query = matrix("query", size)
+        self.key_value = matrix("key_value", 2 * size)
+        self.output_projection = matrix("output", size)
+        self.dropout.build(input_shape)
+
+    def project(self, memory):
+        """Gives keys and values, float [B, H, S, K] each, of a memory [B, S, D]."""
+        both = _matmul(memory, self.key_value, self.compute_dtype)
+        keys, values = tf.split(both, 2, -1)
+        return self._split(keys), self._split(values)
+
+    def attend(self, x, keys, values, mask, *, training: bool):
+        """Gives (answers [B, L, D], weights [B, H, L, S]) for queries x [B, L, D]."""
+        queries = self._split(_matmul(x, self.query, self.compute_dtype))
+        queries *= self.head_size**-0.5
+        scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32)
+        if mask is not None:
+            scores += tf.cast(tf.logical_not(mask), tf.float32) * MASKED
+        weights = tf.nn.softmax(scores)  # [B, H, L, S]
+        dropped = self.dropout(weights, training=training)
+        mixed = tf.matmul(tf.cast(dropped, self.compute_dtype), values)
+        shape = tf.shape(x)
+        mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, L, H, K]
+        mixed = tf.reshape(mixed, [shape[0], shape[1], self.size])
+        answers = _matmul(mixed, self.output_projection, self.compute_dtype)
+        return answers, weights
+
+    def call(self, x, memory, mask=None, *, training: bool):
+        """Gives the answers."""
+        keys, values = self.project(memory)
+        return self.attend(x, keys, values, mask, training=training)[0]
+
+    def _split(self, x):
+        shape = tf.shape(x)
+        x = tf.reshape(x, [shape[0], shape[1], self.num_heads, self.head_size])
+        return tf.transpose(x, [0, 2, 1, 3])  # [B, H, L, K]
+
+
+def _matmul(x, matrix, dtype):
+    shape = tf.shape(x)
+    flat = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), tf.cast(matrix, dtype))
+    return tf.reshape(flat, [shape[0], shape[1], matrix.shape[1]])
+
+
+def causal_mask(length: tf.Tensor | int) -> tf.Tensor:
+    """Gives bool [1, 1, L, L]: position i may look at j <= i."""
+    positions = tf.range(length)
+    return (positions[:, None] >= positions[None, :])[None, None]
+
+
+class AttentionBlock(keras.layers.Layer):
+    """Mixes the targets with convolutions, lets them look at themselves and the source.
+
+    y = ConvBlocks(x + timing); y = y + SelfAttention(LayerNorm(y));
+    y = y + SourceAttention(LayerNorm(y), source)
+
+    Args:
+      size: D.
+      num_heads: H.
+      num_conv_blocks: ConvBlocks before the attention; the paper has 2.
+      kernels, dilations: of the ConvBlocks.
+      dropout: share of values dropped in training.
+
+    Call arguments:
+      x: float [B, L, D], targets.
+      mask: bool [B, L], of the targets.
+      source: float [B, S, D].
+      source_mask: bool [B, S].
+      training: drops values when true.
+
+    Returns:
+      Float [B, L, D]. No position depends on a later target.
+
+    Source: Kaiser et al. 2017, section 2.2, arxiv.org/abs/1706.05137. We differ where
+    it is silent: residual sums, and layer normalisation of what asks.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        num_heads: int,
+        num_conv_blocks: int,
+        kernels: tuple[int, ...],
+        dilations: tuple[int, ...],
+        dropout: float,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.conv_blocks = [
+            ConvBlock(
+                size,
+                kernels=kernels,
+                dilations=dilations,
+                dropout=dropout,
+                is_causal=True,
+                name=f"conv{i + 1}",
+            )
+            for i in range(num_conv_blocks)
+        ]
+        self.self_norm = LayerNorm(name="self_norm")
+        self.self_attention = MultiHeadAttention(
+            size, num_heads=num_heads, dropout=dropout, name="self_attention"
+        )
+        self.source_norm = LayerNorm(name="source_norm")
+        self.source_attention = MultiHeadAttention(
+            size, num_heads=num_heads, dropout=dropout, name="source_attention"
+        )
+
+    def build(self, input_shape):
+        """Builds the parts."""
+        shape = (None, None, input_shape[-1])
+        for layer in (
+            *self.conv_blocks,
+            self.self_norm,
+            self.self_attention,
+            self.source_norm,
+            self.source_attention,
+        ):
+            layer.build(shape)
+
+    def call(self, x, mask, *, source, source_mask, training: bool):
+        """Gives the targets, informed by the source."""
+        x = add_timing(x)
+        for block in self.conv_blocks:
+            x = block(x, mask, training=training)
+        normal = self.self_norm(x)
+        own_mask = causal_mask(tf.shape(x)[1])
+        x += self.self_attention(normal, normal, own_mask, training=training)
+        return x + self.source_attention(
+            self.source_norm(x), source, source_mask[:, None, None], training=training
+        )

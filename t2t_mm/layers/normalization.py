@@ -1,0 +1,69 @@
+"""Layer normalisation in few operations: called by every block, so its cost counts."""
+
+import keras
+import tensorflow as tf
+
+
+@tf.custom_gradient
+def _normalize(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, epsilon: tf.Tensor):
+    centred = x - tf.reduce_mean(x, -1, keepdims=True)
+    inverse = tf.math.rsqrt(
+        tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon
+    )
+    normal = centred * inverse
+
+    def gradient(upstream: tf.Tensor):
+        leading = list(range(upstream.shape.rank - 1))
+        scaled = upstream * scale
+        inner = tf.reduce_mean(scaled * normal, -1, keepdims=True)
+        mean = tf.reduce_mean(scaled, -1, keepdims=True)
+        return (
+            (scaled - mean - normal * inner) * inverse,
+            tf.reduce_sum(upstream * normal, leading),
+            tf.reduce_sum(upstream, leading),
+            None,
+        )
+
+    return normal * scale + bias, gradient
+
+
+class LayerNorm(keras.layers.Layer):
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts it.
+
+    y = (x - mean(x)) / sqrt(var(x) + epsilon) * scale + bias
+
+    Computed in float32 whatever the policy. The gradient is written out, which takes a
+    third of the operations that automatic differentiation would: on a CPU, where small
+    operations cost more than their arithmetic, that is what counts.
+
+    Args:
+      epsilon: keeps the root away from 0.
+
+    Call arguments:
+      x: float [..., D].
+
+    Returns:
+      Float [..., D], of the layer's compute dtype.
+
+    Source: Ba et al. 2016, section 3, arxiv.org/abs/1607.06450.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Makes scale and bias, [D] each."""
+        size = (input_shape[-1],)
+        self.scale = self.add_weight(shape=size, initializer="ones", name="scale")
+        self.bias = self.add_weight(shape=size, initializer="zeros", name="bias")
+
+    def call(self, x):
+        """Gives the normalised tensor."""
+        y = _normalize(
+            tf.cast(x, tf.float32),
+            tf.cast(self.scale, tf.float32),
+            tf.cast(self.bias, tf.float32),
+            tf.constant(self.epsilon),
+        )
+        return tf.cast(y, self.compute_dtype)

@@ -1,0 +1,208 @@
+"""Sound: log-mel spectra in the graph, or the waveform (MultiModel, section 2.5.4)."""
+
+import keras
+import tensorflow as tf
+
+from t2t_mm.layers.convolution import ConvRes, masked
+from t2t_mm.layers.normalization import LayerNorm
+from t2t_mm.modalities.base import Modality, Represented
+from t2t_mm.modalities.image import FirstConvolution
+from t2t_mm.registry import register_modality
+
+LOWEST_HZ = 60.0
+FLOOR = 1e-5
+
+
+def log_mel(
+    waveform: tf.Tensor,
+    mask: tf.Tensor,
+    *,
+    sample_rate: int,
+    num_bins: int,
+    window_ms: float,
+    hop_ms: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives log-mel spectra, each bin with mean 0 and variance 1 over the real frames.
+
+    Args:
+      waveform: float [B, T] in -1..1.
+      mask: bool [B, T].
+      sample_rate: samples per second, Hz.
+      num_bins: mel bands.
+      window_ms, hop_ms: length of, and time between, the windows.
+
+    Returns:
+      (float32 [B, ceil(T / hop), num_bins], bool mask [B, ceil(T / hop)]). A frame is
+      real if its first sample is.
+    """
+    window, hop = (round(sample_rate * ms / 1000) for ms in (window_ms, hop_ms))
+    waveform = tf.where(mask, tf.cast(waveform, tf.float32), 0.0)
+    spectrum = tf.signal.stft(waveform, window, hop, pad_end=True)  # [B, frames, fft]
+    mel = tf.signal.linear_to_mel_weight_matrix(
+        num_bins, spectrum.shape[-1], sample_rate, LOWEST_HZ, sample_rate * 0.49
+    )
+    x = tf.math.log(tf.matmul(tf.abs(spectrum), mel) + FLOOR)
+    mask = mask[:, ::hop]
+    weight = tf.cast(mask, tf.float32)[..., None]
+    count = tf.maximum(tf.reduce_sum(weight, 1, keepdims=True), 1.0)
+    mean = tf.reduce_sum(x * weight, 1, keepdims=True) / count
+    centred = (x - mean) * weight
+    variance = tf.reduce_sum(tf.square(centred), 1, keepdims=True) / count
+    return centred * tf.math.rsqrt(variance + 1e-3), mask
+
+
+class StridedStack(keras.layers.Layer):
+    """Halves time and frequency per stage, then folds frequency into D.
+
+    Args:
+      depth: D.
+      filters: of the first stage; doubled per stage.
+      stages: strides of 2; the first is a full convolution, the others ConvRes.
+
+    Call arguments:
+      x: float [B, T, bins, 1]; mask: bool [B, T].
+
+    Returns:
+      (float [B, ceil(T / 2**stages), D], its mask).
+    """
+
+    def __init__(self, depth: int, *, filters: int, stages: int, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.first = FirstConvolution(filters, stride=2 if stages else 1, name="first")
+        self.residuals = [
+            ConvRes(filters * 2**i, name=f"residual{i}") for i in range(1, stages)
+        ]
+        self.fold = keras.layers.Dense(depth, name="fold")
+        self.norm = LayerNorm(name="norm")
+
+    def build(self, input_shape):
+        """Builds the stages; needs the number of bins."""
+        bins = input_shape[2]
+        self.first.build(input_shape)
+        bins = -(-bins // self.first.stride)
+        width = self.filters
+        for residual in self.residuals:
+            residual.build((None, None, bins, width))
+            bins, width = -(-bins // 2), residual.filters
+        self.fold.build((None, None, bins * width))
+        self.norm.build((None, None, self.fold.units))
+        self.folded = bins * width
+
+    def call(self, x, mask):
+        """Gives positions in time and their mask."""
+        x = self.first(masked(x, mask[:, :, None]))
+        mask = mask[:, :: self.first.stride]
+        mask = tf.repeat(mask[:, :, None], tf.shape(x)[2], 2)  # [B, T, bins]
+        for residual in self.residuals:
+            x, mask = residual(x, mask)
+        mask = mask[:, :, 0]
+        shape = tf.shape(x)
+        x = tf.nn.relu(tf.reshape(x, [shape[0], shape[1], self.folded]))
+        return self.norm(self.fold(x)), mask
+
+
+class PaperStack(keras.layers.Layer):
+    """The paper's stack: ConvRes i has 2**i filters and halves time only.
+
+    Args:
+      depth: D.
+      stages: how many; the paper has 8.
+
+    Call arguments, Returns: as `StridedStack`.
+
+    Source: Kaiser et al. 2017, section 2.5.4, arxiv.org/abs/1706.05137.
+    """
+
+    def __init__(self, depth: int, *, stages: int, **kwargs):
+        super().__init__(**kwargs)
+        self.residuals = [
+            ConvRes(2**i, strides=(2, 1), name=f"residual{i}")
+            for i in range(1, stages + 1)
+        ]
+        self.fold = keras.layers.Dense(depth, name="fold")
+        self.norm = LayerNorm(name="norm")
+
+    def build(self, input_shape):
+        """Builds the stages; needs the number of bins."""
+        bins, width = input_shape[2], input_shape[3]
+        for residual in self.residuals:
+            residual.build((None, None, bins, width))
+            width = residual.filters
+        self.folded = bins * width
+        self.fold.build((None, None, self.folded))
+        self.norm.build((None, None, self.fold.units))
+
+    def call(self, x, mask):
+        """Gives positions in time and their mask."""
+        mask = tf.repeat(mask[:, :, None], tf.shape(x)[2], 2)  # [B, T, bins]
+        for residual in self.residuals:
+            x, mask = residual(x, mask)
+        shape = tf.shape(x)
+        x = tf.nn.relu(tf.reshape(x, [shape[0], shape[1], self.folded]))
+        return self.norm(self.fold(x)), mask[:, :, 0]
+
+
+@register_modality(name="audio")
+class AudioModality(Modality):
+    """Sound as log-mel spectra or waveform, strided to a quarter or less; inputs only.
+
+    Source: Kaiser et al. 2017, section 2.5.4, arxiv.org/abs/1706.05137. We differ in
+    the default: log-mel spectra, frequency strided too, 4 to 8 times fewer positions
+    than frames. `audio_stack=paper` with `audio_stages=8` is the paper's.
+    """
+
+    def build(self, input_shape=None):
+        """Makes the one stack."""
+        hparams = self.hparams
+        bins = hparams.audio_mel_bins if hparams.audio_input == "log_mel" else 1
+        if hparams.audio_stack == "paper":
+            self.net = PaperStack(
+                hparams.hidden_size, stages=hparams.audio_stages, name="paper"
+            )
+        else:
+            self.net = StridedStack(
+                hparams.hidden_size,
+                filters=hparams.audio_filters,
+                stages=hparams.audio_stages,
+                name="strided",
+            )
+        self.net.build((None, None, bins, 1))
+        self.chance = keras.random.SeedGenerator(name="chance")
+
+    def bottom(self, x, mask, *, feature, training):
+        """Represents waveforms, float [B, T]."""
+        hparams = self.hparams
+        if hparams.audio_input == "log_mel":
+            x, mask = log_mel(
+                x,
+                mask,
+                sample_rate=feature.sample_rate,
+                num_bins=hparams.audio_mel_bins,
+                window_ms=hparams.audio_window_ms,
+                hop_ms=hparams.audio_hop_ms,
+            )
+            if training and hparams.spec_augment:
+                x = self._spec_augment(x)
+        else:
+            x = tf.where(mask, x, 0.0)[..., None]
+        x, mask = self.net(tf.cast(x, self.compute_dtype)[..., None], mask)
+        return Represented(x, mask)
+
+    def _spec_augment(self, x):
+        """Zeroes two random bands of frequency and two of time in each spectrum.
+
+        Source: Park et al. 2019, arxiv.org/abs/1904.08779; bands of up to a fifth of
+        the bins and a tenth of the frames.
+        """
+        for axis, share in ((2, 0.2), (2, 0.2), (1, 0.1), (1, 0.1)):
+            size = tf.shape(x)[axis]
+            draws = keras.random.uniform((tf.shape(x)[0], 2), seed=self.chance)
+            length = tf.cast(size, tf.float32)
+            width = draws[:, :1] * share * length
+            start = draws[:, 1:] * (length - width)
+            index = tf.range(length)[None]  # [1, size]
+            keep = tf.logical_or(index < start, index >= start + width)
+            keep = keep[:, :, None] if axis == 1 else keep[:, None]
+            x *= tf.cast(keep, x.dtype)
+        return x

@@ -1,0 +1,73 @@
+"""What every modality net offers the models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from t2t_mm.configuration import HParams
+from t2t_mm.problem import Feature
+
+
+class Represented(NamedTuple):
+    """Inputs in the unified representation.
+
+    Attributes:
+      x: float [B, S, D].
+      mask: bool [B, S].
+      grid: (H, W), scalars with H * W = S, where the positions form a picture; else
+        None.
+    """
+
+    x: tf.Tensor
+    mask: tf.Tensor
+    grid: tuple[Any, Any] | None = None
+
+
+class Modality(keras.layers.Layer):
+    """Turns one kind of column into the unified representation and back.
+
+    A modality that can only be an input, or only a target, leaves the other methods
+    as they are.
+
+    Args:
+      hparams: the model's.
+      features: every feature of the modality among the model's problems.
+      vocabularies: size of each vocabulary and label set, by name.
+    """
+
+    def __init__(
+        self,
+        hparams: HParams,
+        features: Sequence[Feature],
+        vocabularies: Mapping[str, int],
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hparams = hparams
+        self.features = tuple(dict.fromkeys(features))
+        self.vocabularies = {
+            name: vocabularies[name]
+            for name in dict.fromkeys(f.vocabulary for f in features if f.vocabulary)
+        }
+
+    def bottom(
+        self, x: tf.Tensor, mask: tf.Tensor, *, feature: Feature, training: bool
+    ) -> Represented:
+        """Represents a batch of inputs."""
+        raise TypeError(self._cannot("inputs"))
+
+    def targets_bottom(self, x: tf.Tensor, *, feature: Feature) -> tf.Tensor:
+        """Represents a batch of targets, float [B, L, D], not shifted."""
+        raise TypeError(self._cannot("targets of a sequence"))
+
+    def top(self, x: tf.Tensor, *, feature: Feature) -> tf.Tensor:
+        """Gives logits, float32 [..., V], for representations [..., D]."""
+        raise TypeError(self._cannot("targets"))
+
+    def _cannot(self, role: str) -> str:
+        return (
+            f"Modality '{type(self).registered_name}' cannot be {role}; expected one "
+            "that can, such as text. Change the problem's feature."
+        )

@@ -1,0 +1,86 @@
+"""Text: subword ids to vectors and back (MultiModel, section 2.5.1)."""
+
+import keras
+import tensorflow as tf
+
+from t2t_mm.modalities.base import Modality, Represented
+from t2t_mm.registry import register_modality
+
+
+class TextNet(keras.layers.Layer):
+    """Embedding [V, D] of one vocabulary, and the linear map back.
+
+    Args:
+      size: V.
+      depth: D.
+      tie: use the embedding's transpose as the map back.
+    """
+
+    def __init__(self, size: int, depth: int, *, tie: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.depth = depth
+        self.tie = tie
+
+    def build(self, input_shape=None):
+        """Makes the embedding, and the output matrix and bias."""
+        normal = keras.initializers.RandomNormal(stddev=self.depth**-0.5)
+        shape = (self.size, self.depth)
+        self.embedding = self.add_weight(
+            shape=shape, initializer=normal, name="embedding"
+        )
+        self.softmax = (
+            self.embedding
+            if self.tie
+            else self.add_weight(shape=shape, initializer=normal, name="softmax")
+        )
+        self.bias = self.add_weight(
+            shape=(self.size,), initializer="zeros", name="bias"
+        )
+
+    def embed(self, ids):
+        """Gives float [B, L, D], scaled by sqrt(D), for int32 [B, L]."""
+        rows = tf.gather(tf.convert_to_tensor(self.embedding), ids)
+        return tf.cast(rows, self.compute_dtype) * self.depth**0.5
+
+    def logits(self, x):
+        """Gives float32 [..., V] for [..., D]."""
+        flat = tf.reshape(x, [-1, self.depth])
+        matrix = tf.cast(self.softmax, flat.dtype)
+        flat = tf.matmul(flat, matrix, transpose_b=True)
+        flat = tf.cast(flat, tf.float32) + tf.cast(self.bias, tf.float32)
+        return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [self.size]], 0))
+
+
+@register_modality(name="text")
+class TextModality(Modality):
+    """Text in subwords; one embedding and output matrix per vocabulary name.
+
+    Source: Kaiser et al. 2017, section 2.5.1, arxiv.org/abs/1706.05137.
+    """
+
+    def build(self, input_shape=None):
+        """Makes a net per vocabulary."""
+        self.nets = {
+            name: TextNet(
+                size,
+                self.hparams.hidden_size,
+                tie=self.hparams.tie_embeddings,
+                name=name,
+            )
+            for name, size in self.vocabularies.items()
+        }
+        for net in self.nets.values():
+            net.build()
+
+    def bottom(self, x, mask, *, feature, training):
+        """Represents int32 [B, S] ids."""
+        return Represented(self.nets[feature.vocabulary].embed(x), mask)
+
+    def targets_bottom(self, x, *, feature):
+        """Represents int32 [B, L] ids."""
+        return self.nets[feature.vocabulary].embed(x)
+
+    def top(self, x, *, feature):
+        """Gives logits over the vocabulary."""
+        return self.nets[feature.vocabulary].logits(x)

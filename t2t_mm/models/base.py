@@ -1,0 +1,240 @@
+"""What every model is: modality nets around a body that a subclass writes.
+
+One batch: input modality -> `encode` -> (`decode` over shifted targets) -> target
+modality -> loss. Shapes: inputs [B, S, D], targets [B, L, D]; see `layers`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from t2t_mm.configuration import HParams
+from t2t_mm.losses import cross_entropy
+from t2t_mm.modalities.base import Represented
+from t2t_mm.problem import CLASS_LABEL, Feature, Problem
+from t2t_mm.registry import modalities, snake_case
+
+Batch = Mapping[str, tf.Tensor]
+Statistics = dict[str, dict[str, tf.Tensor]]
+
+
+class Commands(keras.layers.Layer):
+    """The learned token of each command: what the network is asked to produce.
+
+    Args:
+      names: the commands, in any order.
+      depth: D.
+    """
+
+    def __init__(self, names: Sequence[str], depth: int, **kwargs):
+        super().__init__(**kwargs)
+        self.names = sorted(set(names))
+        self.depth = depth
+
+    def build(self, input_shape=None):
+        """Makes a vector [D] per command, a variable each.
+
+        A variable each, so that training one problem leaves the commands of the
+        others alone.
+        """
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        self.tokens = {
+            name: self.add_weight(
+                shape=(self.depth,),
+                initializer=normal,
+                name=snake_case(name).replace("-", "_"),
+            )
+            for name in self.names
+        }
+
+    def token(self, name: str) -> tf.Tensor:
+        """Gives float [D].
+
+        Raises:
+          ValueError: if no problem of the model has the command.
+        """
+        if name not in self.tokens:
+            raise ValueError(
+                f"Command '{name}' came; this model knows {', '.join(self.names)}. "
+                "Use one of them, or train with a problem that has it."
+            )
+        return tf.cast(self.tokens[name], self.compute_dtype)
+
+
+class Model(keras.layers.Layer):
+    """A network that serves several problems; subclasses write the body.
+
+    Class attributes:
+      hparams_class: the `HParams` it takes.
+
+    Args:
+      hparams: its settings.
+      problems: what it learns.
+      vocabularies: size of each vocabulary and label set, by name.
+    """
+
+    hparams_class: ClassVar[type[HParams]] = HParams
+
+    def __init__(
+        self,
+        hparams: HParams,
+        problems: Sequence[Problem],
+        vocabularies: Mapping[str, int],
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hparams = hparams
+        self.problems = {problem.name: problem for problem in problems}
+        self.commands = Commands(
+            [problem.command for problem in problems],
+            hparams.hidden_size,
+            name="commands",
+        )
+        features: dict[str, list[Feature]] = {}
+        for problem in problems:
+            for feature in (problem.inputs, problem.targets):
+                features.setdefault(feature.modality, []).append(feature)
+        self.modalities = {
+            name: modalities.get(name)(hparams, columns, vocabularies, name=name)
+            for name, columns in features.items()
+        }
+
+    def build(self, input_shape=None):
+        """Makes every variable of modality nets, commands and body."""
+        self.commands.build()
+        for modality in self.modalities.values():
+            modality.build()
+        self.build_body()
+
+    def build_body(self) -> None:
+        """Makes the variables of the body."""
+        raise TypeError(f"Model {type(self).__name__} must define build_body().")
+
+    def encode(
+        self, x: tf.Tensor, mask: tf.Tensor, *, training: bool
+    ) -> tuple[tf.Tensor, Statistics]:
+        """Encodes represented inputs [B, S, D]; gives the same shape and statistics."""
+        raise TypeError(f"Model {type(self).__name__} must define encode().")
+
+    def decode(
+        self,
+        y: tf.Tensor,
+        mask: tf.Tensor,
+        *,
+        source: tf.Tensor,
+        source_mask: tf.Tensor,
+        training: bool,
+    ) -> tuple[tf.Tensor, Statistics]:
+        """Decodes shifted targets [B, L, D] given encoded inputs [B, S, D]."""
+        raise TypeError(f"Model {type(self).__name__} must define decode().")
+
+    def encode_inputs(
+        self, problem: Problem, batch: Batch, *, training: bool
+    ) -> tuple[Represented, Statistics]:
+        """Gives the encoded inputs of a batch."""
+        feature = problem.inputs
+        inputs = self.modalities[feature.modality].bottom(
+            batch["inputs"], batch["inputs_mask"], feature=feature, training=training
+        )
+        x, statistics = self.encode(inputs.x, inputs.mask, training=training)
+        return Represented(x, inputs.mask, inputs.grid), statistics
+
+    def decode_targets(
+        self,
+        problem: Problem,
+        ids: tf.Tensor,
+        mask: tf.Tensor,
+        *,
+        source: Represented,
+        training: bool,
+        command: str | None = None,
+    ) -> tuple[tf.Tensor, Statistics]:
+        """Gives [B, L, D], position i from the command and targets before i.
+
+        Args:
+          problem: whose targets.
+          ids: int32 [B, L], the targets, not shifted.
+          mask: bool [B, L].
+          source: what `encode_inputs` gave.
+          training: as everywhere.
+          command: asks for another product than the problem's own.
+        """
+        feature = problem.targets
+        y = self.modalities[feature.modality].targets_bottom(ids, feature=feature)
+        token = self.commands.token(command or problem.command)
+        start = tf.broadcast_to(token, tf.shape(y[:, :1]))
+        y = tf.concat([start, y[:, :-1]], 1)  # [B, L, D], shifted right
+        return self.decode(
+            y, mask, source=source.x, source_mask=source.mask, training=training
+        )
+
+    def class_logits(
+        self, problem: Problem, source: Represented, *, training: bool
+    ) -> tuple[tf.Tensor, Statistics]:
+        """Gives logits [B, V] of a class problem for encoded inputs."""
+        modality = self.modalities[CLASS_LABEL]
+        statistics: Statistics = {}
+        x = source.x
+        if self.hparams.decode_classes:
+            token = self.commands.token(problem.command)
+            start = tf.broadcast_to(token, tf.shape(x[:, :1]))
+            h, statistics = self.decode(
+                start,
+                tf.ones(tf.shape(start)[:2], tf.bool),
+                source=x,
+                source_mask=source.mask,
+                training=training,
+            )
+            x += h
+        vector = modality.pool(x, source.mask, source.grid, training=training)
+        return modality.top(vector, feature=problem.targets), statistics
+
+    def losses_of(
+        self, problem_name: str, batch: Batch, *, training: bool
+    ) -> dict[str, Any]:
+        """Gives what a training step and an evaluation need of one batch.
+
+        Args:
+          problem_name: one of the model's problems.
+          batch: inputs, inputs_mask, targets, targets_mask.
+          training: dropout, noise, augmentation and label smoothing, when true.
+
+        Returns:
+          Scalars "loss_sum" and "correct" over "weight" target positions and
+          "auxiliary_loss"; "expert_use", {layer: float32 [E]}, and "experts_unused",
+          {layer: scalar}.
+        """
+        problem = self.problems[problem_name]
+        source, statistics = self.encode_inputs(problem, batch, training=training)
+        if problem.targets.modality == CLASS_LABEL:
+            logits, more = self.class_logits(problem, source, training=training)
+            labels = batch["targets"][:, 0]
+        else:
+            mask = batch["targets_mask"]
+            h, more = self.decode_targets(
+                problem, batch["targets"], mask, source=source, training=training
+            )
+            real = tf.where(mask)  # [N, 2]: padding needs no logits
+            modality = self.modalities[problem.targets.modality]
+            logits = modality.top(tf.gather_nd(h, real), feature=problem.targets)
+            labels = tf.gather_nd(batch["targets"], real)
+        statistics = statistics | more
+        smoothing = self.hparams.label_smoothing if training else 0.0
+        loss_sum, weight, correct = cross_entropy(
+            logits, labels, label_smoothing=smoothing
+        )
+        return {
+            "loss_sum": loss_sum,
+            "weight": weight,
+            "correct": correct,
+            "auxiliary_loss": self.auxiliary_loss(statistics),
+            "expert_use": {name: s["use"] for name, s in statistics.items()},
+            "experts_unused": {name: s["unused"] for name, s in statistics.items()},
+        }
+
+    def auxiliary_loss(self, statistics: Statistics) -> tf.Tensor:
+        """Gives the scalar that is added to the loss; 0 without experts."""
+        del statistics
+        return tf.constant(0.0)

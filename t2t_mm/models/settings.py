@@ -1,0 +1,54 @@
+"""The `HParams` of each model. Imports no TensorFlow, so that sets can be listed."""
+
+from dataclasses import dataclass
+
+from t2t_mm.configuration import HParams, setting
+
+
+@dataclass(frozen=True)
+class MultiModelHParams(HParams):
+    """Settings of the MultiModel; the defaults are the paper's structure."""
+
+    encoder_blocks: int = setting(6, "ConvBlocks of the encoder", low=1)
+    encoder_moe_after: int = setting(3, "encoder blocks before its experts", low=0)
+    mixer_blocks: int = setting(4, "ConvBlocks of the I/O mixer", low=0)
+    decoder_blocks: int = setting(4, "ConvBlock + Attention pairs of the decoder", low=1)
+    decoder_moe_after: int = setting(2, "decoder blocks before its experts", low=0)
+    attention_conv_blocks: int = setting(
+        2, "ConvBlocks inside each attention block", low=0
+    )
+    kernels: tuple[int, ...] = setting(
+        (3, 3, 15, 15), "taps of a ConvBlock's four steps, odd", low=1
+    )
+    dilations: tuple[int, ...] = setting(
+        (1, 1, 1, 8), "dilations of a ConvBlock's four steps", low=1
+    )
+    num_heads: int = setting(8, "attention heads H", low=1)
+    num_experts: int = setting(
+        60, "experts E; the paper: 240 for eight problems, 60 for one", low=1
+    )
+    experts_per_position: int = setting(4, "experts that answer at once, k", low=1)
+    expert_size: int = setting(512, "hidden units of an expert", low=1)
+    balance_loss_weight: float = setting(
+        1e-2, "weight of the experts' balance loss", low=0
+    )
+    use_moe: bool = setting(True, "false: experts are replaced by an identity")
+    use_attention: bool = setting(
+        True, "false: attention is an identity, the mixer sees the inputs' mean"
+    )
+    decode_classes: bool = setting(
+        False, "class problems run the decoder for one position, too"
+    )
+
+
+@dataclass(frozen=True)
+class TransformerHParams(HParams):
+    """Settings of the reference Transformer."""
+
+    num_encoder_layers: int = setting(4, "layers of the encoder", low=1)
+    num_decoder_layers: int = setting(4, "layers of the decoder", low=1)
+    num_heads: int = setting(8, "attention heads H", low=1)
+    filter_size: int = setting(512, "hidden units of the feed-forward layers", low=1)
+    decode_classes: bool = setting(
+        False, "class problems run the decoder for one position, too"
+    )

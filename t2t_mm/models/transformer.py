@@ -1,0 +1,133 @@
+"""The Transformer, pre-norm: the reference that every claim is compared with."""
+
+import keras
+import tensorflow as tf
+
+from t2t_mm.layers.attention import MultiHeadAttention, causal_mask
+from t2t_mm.layers.normalization import LayerNorm
+from t2t_mm.layers.timing import add_timing
+from t2t_mm.models.base import Model
+from t2t_mm.models.settings import TransformerHParams
+from t2t_mm.registry import register_model
+
+
+class FeedForward(keras.layers.Layer):
+    """y = x + Dropout(W_2 ReLU(W_1 LayerNorm(x)))."""
+
+    def __init__(self, size: int, *, filter_size: int, dropout: float, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = LayerNorm(name="norm")
+        self.hidden = keras.layers.Dense(filter_size, activation="relu", name="hidden")
+        self.result = keras.layers.Dense(size, name="result")
+        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.filter_size = filter_size
+
+    def build(self, input_shape):
+        """Builds the parts."""
+        self.norm.build(input_shape)
+        self.hidden.build(input_shape)
+        self.result.build((None, None, self.filter_size))
+        self.dropout.build(input_shape)
+
+    def call(self, x, *, training: bool):
+        """Gives float [B, L, D]."""
+        y = self.result(self.hidden(self.norm(x)))
+        return x + self.dropout(y, training=training)
+
+
+class TransformerLayer(keras.layers.Layer):
+    """Self-attention, attention to the source where there is one, feed-forward.
+
+    Args:
+      hparams: the model's.
+      is_decoder: looks at a source, and not at later positions.
+    """
+
+    def __init__(self, hparams: TransformerHParams, *, is_decoder: bool, **kwargs):
+        super().__init__(**kwargs)
+        size, heads = hparams.hidden_size, hparams.num_heads
+        self.is_decoder = is_decoder
+        self.norm = LayerNorm(name="norm")
+        self.attention = MultiHeadAttention(
+            size, num_heads=heads, dropout=hparams.dropout, name="attention"
+        )
+        if is_decoder:
+            self.source_norm = LayerNorm(name="source_norm")
+            self.source_attention = MultiHeadAttention(
+                size, num_heads=heads, dropout=hparams.dropout, name="source_attention"
+            )
+        self.feed_forward = FeedForward(
+            size,
+            filter_size=hparams.filter_size,
+            dropout=hparams.dropout,
+            name="feed_forward",
+        )
+        self.dropout = keras.layers.Dropout(hparams.dropout, name="dropout")
+
+    def build(self, input_shape):
+        """Builds the parts."""
+        parts = [self.norm, self.attention, self.feed_forward, self.dropout]
+        if self.is_decoder:
+            parts += [self.source_norm, self.source_attention]
+        for layer in parts:
+            layer.build(input_shape)
+
+    def call(self, x, mask, source=None, source_mask=None, *, training: bool):
+        """Gives float [B, L, D]; `mask` broadcasts to [B, 1, L, L]."""
+        normal = self.norm(x)
+        y = self.attention(normal, normal, mask, training=training)
+        x += self.dropout(y, training=training)
+        if self.is_decoder:
+            y = self.source_attention(
+                self.source_norm(x), source, source_mask, training=training
+            )
+            x += self.dropout(y, training=training)
+        return self.feed_forward(x, training=training)
+
+
+@register_model(name="transformer")
+class Transformer(Model):
+    """Encoder-decoder Transformer, pre-norm, with the MultiModel's modality nets.
+
+    Source: Vaswani et al. 2017, arxiv.org/abs/1706.03762. We differ: layer
+    normalisation stands before each part and once at the end.
+    """
+
+    hparams_class = TransformerHParams
+
+    def build_body(self) -> None:
+        """Makes both stacks."""
+        hparams = self.hparams
+        self.encoder_layers = [
+            TransformerLayer(hparams, is_decoder=False, name=f"encoder{i + 1}")
+            for i in range(hparams.num_encoder_layers)
+        ]
+        self.decoder_layers = [
+            TransformerLayer(hparams, is_decoder=True, name=f"decoder{i + 1}")
+            for i in range(hparams.num_decoder_layers)
+        ]
+        self.encoder_norm = LayerNorm(name="encoder_norm")
+        self.decoder_norm = LayerNorm(name="decoder_norm")
+        for layer in (
+            *self.encoder_layers,
+            *self.decoder_layers,
+            self.encoder_norm,
+            self.decoder_norm,
+        ):
+            layer.build((None, None, hparams.hidden_size))
+
+    def encode(self, x, mask, *, training):
+        """Encodes represented inputs [B, S, D]."""
+        x = add_timing(x)
+        for layer in self.encoder_layers:
+            x = layer(x, mask[:, None, None], training=training)
+        return self.encoder_norm(x), {}
+
+    def decode(self, y, mask, *, source, source_mask, training):
+        """Decodes shifted targets [B, L, D] given encoded inputs [B, S, D]."""
+        del mask  # Later positions are hidden anyway, and padding comes last.
+        own = causal_mask(tf.shape(y)[1])
+        y = add_timing(y)
+        for layer in self.decoder_layers:
+            y = layer(y, own, source, source_mask[:, None, None], training=training)
+        return self.decoder_norm(y), {}
