@@ -91,6 +91,11 @@ def is_higher_better(name: str) -> bool:
     return getattr(registry.metrics.get(name), "higher_is_better", True)
 
 
+def unit_of(name: str) -> str:
+    """Gives SHARE or POINTS; a metric that does not say is a share."""
+    return getattr(registry.metrics.get(name), "unit", SHARE)
+
+
 def format_score(name: str, value: float | None) -> str:
     """Gives a value as people read it.
 
@@ -100,7 +105,7 @@ def format_score(name: str, value: float | None) -> str:
     """
     if value is None or math.isnan(value):
         return "n/a"
-    if getattr(registry.metrics.get(name), "unit", SHARE) == POINTS:
+    if unit_of(name) == POINTS:
         return f"{value:.1f}"
     return f"{100 * value:.1f} %"
 

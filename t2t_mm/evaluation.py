@@ -1,0 +1,238 @@
+"""How good a model is on a split: teacher-forced loss, decoded metrics, samples.
+
+The trainer calls `evaluate` on dev splits while it trains, mm-eval on test splits
+afterwards and adds `baseline`, the score of an answer that needs no network. Loss and
+accuracy are over all target positions of the split, metrics over its decoded answers.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from t2t_mm import metrics, samples
+from t2t_mm.configuration import HParams
+from t2t_mm.problem import CLASS_LABEL, TEXT, Problem
+
+# Compiled loss functions by model, then by problem; gone when the model is.
+_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def evaluate(
+    model: Any,
+    problem: Problem,
+    split: str,
+    data_dir: str,
+    hparams: HParams,
+    vocabularies: Mapping[str, Any],
+    *,
+    limit: int | None = None,
+    num_samples: int = 3,
+    run_dir: str | None = None,
+) -> dict[str, Any]:
+    """Gives loss, accuracy, decoded metrics and sample outputs of a split.
+
+    Args:
+      model: a built model.
+      problem: one of its problems.
+      split: "dev", "test", ...
+      data_dir: where mm-datagen put the shards.
+      hparams: the model's; say how large a batch may be.
+      vocabularies: the vocabularies of text features by name.
+      limit: look at that many examples only, always the same; None for all.
+      num_samples: how many answers to show, spread evenly over the split.
+      run_dir: where pictures and sounds of the samples are written; None for nowhere.
+
+    Returns:
+      {"examples": int, "loss": nats per target position, "accuracy": share of target
+      positions, "metrics": {name: value}, "samples": [{"inputs", "reference",
+      "prediction", and "inputs_file", a path from run_dir on, where there is one}]}.
+
+    Raises:
+      ValueError: if the split has no examples.
+    """
+    from t2t_mm import inference, input_pipeline
+
+    losses_of = _compiled_losses(model, problem)
+    totals = {"loss_sum": 0.0, "weight": 0.0, "correct": 0.0}
+    references: list[str] = []
+    predictions: list[Any] = []
+    shown: list[dict[str, Any]] = []
+    wanted = _spread(num_samples, _num_examples(problem, split, data_dir, limit))
+    for batch in input_pipeline.evaluation_batches(
+        problem, split, data_dir, hparams, limit=limit
+    ):
+        for key, value in losses_of(batch).items():
+            totals[key] += float(value)
+        first = len(references)
+        targets = np.asarray(batch["targets"])
+        references += [
+            samples.as_text(problem.targets, t, vocabularies) for t in targets
+        ]
+        predictions += inference.predict(model, problem, batch, vocabularies)
+        for index in range(first, len(references)):
+            if index in wanted:
+                row = {key: value[index - first] for key, value in batch.items()}
+                name = f"{problem.name}-{split}-{len(shown)}"
+                shown.append(
+                    _sample(problem, row, predictions[index], vocabularies)
+                    | _input_file(problem, row, run_dir, name)
+                )
+    _check_counts(problem, split, references, predictions)
+    return {
+        "examples": len(references),
+        "loss": totals["loss_sum"] / totals["weight"],
+        "accuracy": totals["correct"] / totals["weight"],
+        "metrics": metrics.score(problem.metric_names, references, predictions),
+        "samples": shown,
+    }
+
+
+def _compiled_losses(model: Any, problem: Problem) -> Callable:
+    import tensorflow as tf
+
+    from t2t_mm import input_pipeline
+
+    compiled = _COMPILED.setdefault(model, {})
+    if problem.name not in compiled:
+        # A weak reference, or the function would keep its own key alive.
+        model_reference = weakref.ref(model)
+        name = problem.name
+
+        @tf.function(input_signature=[input_pipeline.batch_signature(problem)])
+        def losses_of(batch):
+            losses = model_reference().losses_of(name, batch, training=False)
+            return {key: losses[key] for key in ("loss_sum", "weight", "correct")}
+
+        compiled[name] = losses_of
+    return compiled[problem.name]
+
+
+def _num_examples(
+    problem: Problem, split: str, data_dir: str, limit: int | None
+) -> int:
+    from t2t_mm import datagen
+
+    manifest = datagen.read_manifest(data_dir, problem.name)
+    if split not in manifest["splits"]:
+        raise ValueError(
+            f"Problem '{problem.name}' has no split '{split}'; expected one of "
+            f"{', '.join(manifest['splits'])}. Choose one with --split."
+        )
+    count = manifest["splits"][split]["examples"]
+    if not count:
+        raise ValueError(
+            f"Split '{split}' of problem '{problem.name}' in {data_dir} has no "
+            "examples; expected at least one. Run mm-datagen again."
+        )
+    return count if limit is None else min(limit, count)
+
+
+def _spread(count: int, total: int) -> set[int]:
+    """Gives `count` indices below `total`, as far apart as can be."""
+    count = min(count, total)
+    return {(2 * i + 1) * total // (2 * count) for i in range(count)}
+
+
+def _sample(
+    problem: Problem, row: Mapping[str, Any], prediction: Any, vocabularies: Any
+) -> dict[str, Any]:
+    return {
+        "inputs": samples.as_text(problem.inputs, row["inputs"], vocabularies),
+        "reference": samples.as_text(problem.targets, row["targets"], vocabularies),
+        "prediction": prediction if isinstance(prediction, str) else prediction[0],
+    }
+
+
+def _input_file(
+    problem: Problem, row: Mapping[str, Any], run_dir: str | None, name: str
+) -> dict[str, str]:
+    if run_dir is None:
+        return {}
+    path = samples.save_file(
+        problem.inputs, row["inputs"], row["inputs_mask"], run_dir, name
+    )
+    return {"inputs_file": path} if path else {}
+
+
+def _check_counts(
+    problem: Problem, split: str, references: list[str], predictions: list[Any]
+) -> None:
+    if not references or len(references) != len(predictions):
+        raise ValueError(
+            f"Evaluating '{problem.name}' ({split}) gave {len(references)} references "
+            f"and {len(predictions)} answers; expected as many of both, at least one. "
+            "Check that the limit is above 0 and run mm-datagen again."
+        )
+
+
+def baseline(
+    problem: Problem, split: str, data_dir: str, vocabularies: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Gives the score of a trivial answer, as `Problem.baseline` names it.
+
+    "copy" answers each text with itself; "frequent" answers everything with the
+    commonest training target (classes: with the commonest five, ranked), by the
+    alphabet among equally common ones.
+
+    Returns:
+      {"name": "copy" or "frequent", "metrics": {name: value}}, or None where the
+      problem names no baseline.
+
+    Raises:
+      ValueError: on another name, or on "copy" where inputs and targets are not text.
+    """
+    if problem.baseline is None:
+        return None
+    references = _column(problem, split, "targets", data_dir, vocabularies)
+    if problem.baseline == "frequent":
+        predictions = _frequent_answers(problem, data_dir, vocabularies)
+        predictions = predictions * len(references)
+    elif problem.baseline == "copy" and (
+        problem.inputs.modality == problem.targets.modality == TEXT
+    ):
+        predictions = _column(problem, split, "inputs", data_dir, vocabularies)
+    else:
+        raise ValueError(
+            f"Problem '{problem.name}' has baseline = {problem.baseline!r}; expected "
+            "'frequent', None, or, from text to text, 'copy'. Change the attribute."
+        )
+    return {
+        "name": problem.baseline,
+        "metrics": metrics.score(problem.metric_names, references, predictions),
+    }
+
+
+def _frequent_answers(
+    problem: Problem, data_dir: str, vocabularies: Mapping[str, Any]
+) -> list[Any]:
+    targets = Counter(_column(problem, "train", "targets", data_dir, vocabularies))
+    ranked = sorted(targets, key=lambda answer: (-targets[answer], answer))
+    is_class = problem.targets.modality == CLASS_LABEL
+    return [ranked[:5]] if is_class else ranked[:1]
+
+
+def _column(
+    problem: Problem,
+    split: str,
+    column: str,
+    data_dir: str,
+    vocabularies: Mapping[str, Any],
+) -> list[str]:
+    """Gives one text or label column of a split, pictures and sounds left unread."""
+    import tensorflow as tf
+
+    from t2t_mm import datagen
+
+    shards = datagen.read_manifest(data_dir, problem.name)["splits"][split]["shards"]
+    paths = [f"{data_dir}/{shard['name']}" for shard in shards]
+    spec = {column: tf.io.VarLenFeature(tf.int64)}
+    values: list[str] = []
+    for batch in tf.data.TFRecordDataset(paths).batch(1024):
+        parsed = tf.io.parse_example(batch, spec)[column]
+        rows = tf.RaggedTensor.from_sparse(parsed).to_list()
+        feature = problem.features[column]
+        values += [samples.as_text(feature, row, vocabularies) for row in rows]
+    return values
