@@ -6,6 +6,7 @@ imports TensorFlow, nor any library that only `generate` needs.
 
 from t2t_mm.problems import (  # noqa: F401
     emoji,
+    parsing,
     speech,
     translation,
 )

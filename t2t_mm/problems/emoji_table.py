@@ -264,10 +264,14 @@ def _read_names(tmp_dir: str) -> dict[str, dict[str, str]]:
         if all(shown in texts[language] for language in LANGUAGES):
             code = _code("-".join(f"{ord(character):04X}" for character in shown))
             names[code] = {
-                language: texts[language][shown].strip(":").replace("_", " ")
+                language: _in_words(texts[language][shown])
                 for language in LANGUAGES
             }
     return names
+
+
+def _in_words(name: str) -> str:
+    return name.strip(":").replace("_", " ").replace("’", "'").replace(",", ", ")
 
 
 def _code(text: str) -> str:

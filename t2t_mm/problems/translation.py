@@ -20,8 +20,8 @@ HOME_ASSISTANT = Download(
     options=("--python-version", "3.14"),
 )
 
-# Placeholders, markup, addresses, references to other strings, several lines.
-_NOT_PROSE = re.compile(r"[{}<>\[\]`*_|\\\n%#]|https?:|www\.")
+# Placeholders, markup, addresses, references to other strings.
+_NOT_PROSE = re.compile(r"[{}<>\[\]`*_|\\%#]|https?:|www\.")
 
 
 class HomeStrings(Problem):
@@ -61,33 +61,46 @@ class HomeStrings(Problem):
     def generate(self, split: str, tmp_dir: str) -> Iterator[dict[str, Any]]:
         """Yields pairs of strings, unique by input."""
         held_out = emoji_table.held_out_names(tmp_dir)
-        rows = []
-        for english, other in self._pairs(tmp_dir):
-            key = splits.normalised(english)
-            rows.append((held_out.get(key) or splits.split_of_text(english), key, english, other))
-        in_tests = {splits.normalised(o) for s, _, _, o in rows if s != "train"}
-        most = self.max_examples.get(split, len(rows))
+        pairs = self._clean_pairs(tmp_dir)
+        split_of = {
+            english: held_out.get(splits.normalised(english))
+            or splits.split_of_text(english)
+            for english, _ in pairs
+        }
+        in_tests = {
+            splits.normalised(other)
+            for english, other in pairs
+            if split_of[english] != "train"
+        }
+        most = self.max_examples.get(split, len(pairs))
         alike: collections.Counter = collections.Counter()
-        for row_split, key, english, other in sorted(rows, key=_by_hash):
-            if row_split != split or most <= 0:
+        for english, other in sorted(self._one_by_input(pairs), key=_by_hash):
+            if split_of[english] != split or most <= 0:
                 continue
             if split == "train" and splits.normalised(other) in in_tests:
                 continue
+            key = splits.normalised(english)
             alike[key] += 1
             if alike[key] <= (self.max_alike if split == "train" else 1):
                 most -= 1
                 ends = (english, other) if self.from_english else (other, english)
                 yield {"inputs": ends[0], "targets": ends[1]}
 
-    def _pairs(self, tmp_dir: str) -> Iterator[tuple[str, str]]:
-        """Yields clean (English, other) pairs, each input once, commonest first."""
-        seen = set()
+    def _clean_pairs(self, tmp_dir: str) -> list[tuple[str, str]]:
+        """Gives the clean (English, other) pairs, the commonest first."""
         counted = read_pairs(tmp_dir)[self.language]
-        for (english, other), _ in sorted(counted.items(), key=_by_count):
-            given = english if self.from_english else other
-            if given not in seen and self._is_clean(english, other):
-                seen.add(given)
-                yield english, other
+        return [
+            pair
+            for pair, _ in sorted(counted.items(), key=_by_count)
+            if self._is_clean(*pair)
+        ]
+
+    def _one_by_input(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Gives the first pair of each input, so that an input has one answer."""
+        first: dict[str, tuple[str, str]] = {}
+        for pair in pairs:
+            first.setdefault(pair[0] if self.from_english else pair[1], pair)
+        return list(first.values())
 
     def _is_clean(self, english: str, other: str) -> bool:
         lengths = sorted((len(english.split()), len(other.split())))
@@ -165,7 +178,7 @@ def read_pairs(tmp_dir: str) -> dict[str, collections.Counter]:
                 if (other := f"{folder}/{language}.json") in members:
                     for key, text in _strings(json.loads(wheel.read(other))):
                         if key in english:
-                            counts[english[key].strip(), text.strip()] += 1
+                            counts[_plain(english[key]), _plain(text)] += 1
     return pairs
 
 
@@ -177,9 +190,13 @@ def _strings(tree: Any, key: tuple = ()) -> Iterator[tuple[tuple, str]]:
         yield key, tree
 
 
+def _plain(text: str) -> str:
+    return " ".join(text.replace("’", "'").replace("\xa0", " ").split())
+
+
 def _by_count(item):
     return -item[1], item[0]
 
 
-def _by_hash(row):
-    return splits.fraction_of("order:" + row[1]), row[2:]
+def _by_hash(pair):
+    return splits.fraction_of("order:" + splits.normalised(pair[0])), pair
