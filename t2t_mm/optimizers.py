@@ -1,0 +1,150 @@
+"""Optimizers by name, and the clipping that comes before them.
+
+The trainer calls `make_optimizer` once, on every trainable variable of the model; the
+compiled step hands it only the variables that got a gradient. Registered functions
+take (hparams, learning_rate) and return a Keras optimizer. Imports no TensorFlow at the
+top, so that the names can be listed at once.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from t2t_mm import registry
+from t2t_mm.configuration import HParams
+from t2t_mm.registry import register_optimizer
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@register_optimizer
+def adam(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
+    """Adam, fused: one op per variable (Kingma and Ba 2015)."""
+    from t2t_mm.fused_adam import FusedAdam
+
+    if hparams.weight_decay:
+        raise ValueError(
+            f"hparam 'weight_decay' is {hparams.weight_decay} with optimizer 'adam'; "
+            "expected 0, since adam does not decay. Set optimizer=adamw."
+        )
+    return FusedAdam(learning_rate, **_adam_settings(hparams))
+
+
+@register_optimizer
+def adamw(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
+    """Adam, fused, with decoupled decay of matrices (Loshchilov and Hutter 2019)."""
+    from t2t_mm.fused_adam import FusedAdam
+
+    return FusedAdam(
+        learning_rate,
+        weight_decay=hparams.weight_decay or None,
+        **_adam_settings(hparams),
+    )
+
+
+@register_optimizer
+def adafactor(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
+    """Adafactor: second moments by row and column (Shazeer and Stern 2018)."""
+    import keras
+
+    return keras.optimizers.Adafactor(
+        learning_rate,
+        relative_step=False,
+        weight_decay=hparams.weight_decay or None,
+    )
+
+
+@register_optimizer
+def lamb(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
+    """LAMB: Adam with a trust ratio per variable, for large batches (You et al. 2020)."""
+    import keras
+
+    return keras.optimizers.Lamb(
+        learning_rate,
+        weight_decay=hparams.weight_decay or None,
+        **_adam_settings(hparams),
+    )
+
+
+@register_optimizer
+def lion(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
+    """Lion: the sign of a momentum (Chen et al. 2023); a third of Adam's rate."""
+    import keras
+
+    return keras.optimizers.Lion(
+        learning_rate,
+        beta_1=hparams.adam_beta1,
+        beta_2=hparams.adam_beta2,
+        weight_decay=hparams.weight_decay or None,
+    )
+
+
+@register_optimizer
+def momentum(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
+    """Gradient descent with momentum `adam_beta1`."""
+    import keras
+
+    return keras.optimizers.SGD(
+        learning_rate,
+        momentum=hparams.adam_beta1,
+        weight_decay=hparams.weight_decay or None,
+    )
+
+
+def _adam_settings(hparams: HParams) -> dict[str, float]:
+    return {
+        "beta_1": hparams.adam_beta1,
+        "beta_2": hparams.adam_beta2,
+        "epsilon": hparams.adam_epsilon,
+    }
+
+
+def make_optimizer(
+    hparams: HParams, variables: Sequence["keras.Variable"], train_steps: int
+) -> "keras.optimizers.Optimizer":
+    """Gives the optimizer of a set, built on all variables.
+
+    Args:
+      hparams: `optimizer` and what it needs, and the schedule.
+      variables: every trainable variable of the model.
+      train_steps: the end of decays where `decay_steps` is 0.
+
+    Raises:
+      UnknownNameError: if no optimizer or schedule factor has the name.
+      ValueError: if the settings contradict each other.
+    """
+    from t2t_mm.schedules import OptimizerSchedule, make_schedule
+
+    make = registry.optimizers.get(hparams.optimizer)
+    optimizer = make(hparams, OptimizerSchedule(make_schedule(hparams, train_steps)))
+    if optimizer.weight_decay:
+        vectors = [variable for variable in variables if len(variable.shape) < 2]
+        optimizer.exclude_from_weight_decay(var_list=vectors)
+    optimizer.build(list(variables))
+    return optimizer
+
+
+def clip_by_global_norm(
+    gradients: Sequence["tf.Tensor"], clip_norm: float
+) -> tuple[list["tf.Tensor"], "tf.Tensor"]:
+    """Scales all gradients together so that their norm is at most `clip_norm`.
+
+    norm = sqrt(sum over all entries of g^2);  g <- g * min(1, clip_norm / norm)
+
+    Args:
+      gradients: dense gradients, of any shapes.
+      clip_norm: the bound; 0 leaves them as they are.
+
+    Returns:
+      (the gradients, their norm before, float32 scalar).
+
+    Source: Pascanu et al. 2013, algorithm 1, arxiv.org/abs/1211.5063.
+    """
+    import tensorflow as tf
+
+    norm = tf.linalg.global_norm(gradients)
+    if not clip_norm:
+        return list(gradients), norm
+    scale = clip_norm / tf.maximum(norm, clip_norm)
+    return [gradient * scale for gradient in gradients], norm

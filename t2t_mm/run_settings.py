@@ -1,0 +1,215 @@
+"""What a run is: its model, hparams and data, as asked for and as kept in its folder.
+
+The trainer settles them once (`settle`), writes hparams.json, run.json and
+operative_config.gin, and refuses to go on with a run under other settings. Every later
+command reads run.json with `load_run_record`. Imports no TensorFlow.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from t2t_mm import configuration
+from t2t_mm.configuration import HParams
+from t2t_mm.files import write_atomically
+from t2t_mm.mixture import Mixture, parse_problems
+from t2t_mm.run_history import RUN_FILE
+
+DEFAULT_SEED = 1
+_VERSIONED = ("t2t_mm", "tensorflow", "keras", "numpy", "sentencepiece")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; None where the run's own setting should stand.
+
+    Args:
+      model: name of a registered model.
+      hparams_set: name of a registered set.
+      hparams: changes to the set, as text "a=1,b=2" or by field.
+      problem: a problem, a mixture or a comma list.
+      data_dir: folder of the shards.
+      random_seed: of initial weights, data order, mixture and dropout.
+    """
+
+    model: str | None = None
+    hparams_set: str | None = None
+    hparams: str | Mapping[str, Any] = ""
+    problem: str | None = None
+    data_dir: str | None = None
+    random_seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for a run.
+
+    Args:
+      model, hparams_set, hparams, data_dir, random_seed: as asked for or as kept.
+      mixture: the problems.
+      is_new: whether the folder holds no run yet.
+    """
+
+    model: str
+    hparams_set: str
+    hparams: HParams
+    mixture: Mixture
+    data_dir: str
+    random_seed: int
+    is_new: bool
+
+
+def load_run_record(run_dir: str) -> dict[str, Any] | None:
+    """Reads `<run_dir>/run.json`.
+
+    Returns:
+      {"model", "hparams_set", "problems", "rates", "data_dir", "random_seed",
+      "train_steps", "vocabularies", "versions"}, or None where there is no such file.
+
+    Raises:
+      ValueError: if the file is not one that the trainer wrote.
+    """
+    path = os.path.join(run_dir, RUN_FILE)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        for key in ("model", "problems", "rates", "data_dir", "random_seed"):
+            record[key]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error!r}); expected the JSON that mm-trainer "
+            "writes. Restore the file, or train into another --output_dir."
+        ) from error
+    return record
+
+
+def settle(request: Request, run_dir: str) -> Settings:
+    """Joins what was asked for with what the run's folder keeps.
+
+    Raises:
+      UnknownNameError: if a name is not registered.
+      ValueError: if something is missing, or differs from the run's own setting; names
+        the fields.
+    """
+    record = load_run_record(run_dir) or {}
+    saved = configuration.load_hparams(run_dir) if record else None
+    named_set = request.hparams_set or (saved[1] if saved else None)
+    problems = request.problem or ",".join(record.get("problems", ()))
+    model = request.model or record.get("model")
+    data_dir = request.data_dir or record.get("data_dir")
+    _check_given(
+        run_dir, model=model, hparams_set=named_set, problem=problems, data_dir=data_dir
+    )
+    hparams = _hparams(request, named_set, saved)
+    seed = request.random_seed
+    if seed is None:
+        seed = record.get("random_seed", DEFAULT_SEED)
+    mixture = parse_problems(problems)
+    if not request.problem and record:
+        mixture = Mixture(mixture.problems, record["rates"])
+    settings = Settings(
+        model, named_set, hparams, mixture, data_dir, seed, is_new=not record
+    )
+    if record:
+        _check_record(
+            record,
+            {"model": model, "problems": list(mixture.problems), "random_seed": seed},
+            run_dir,
+        )
+    if saved:
+        configuration.check_same(saved[0], hparams, run_dir)
+    return settings
+
+
+def _check_given(run_dir: str, **values: str | None) -> None:
+    missing = [f"--{name}" for name, value in values.items() if not value]
+    if missing:
+        raise ValueError(
+            f"{' '.join(missing)} did not come, and {run_dir} holds no run to go on "
+            "with. Give them; mm-registry lists models, sets and problems."
+        )
+
+
+def _hparams(
+    request: Request, named_set: str, saved: tuple[HParams, str] | None
+) -> HParams:
+    changes = request.hparams
+    if isinstance(changes, str):
+        named = configuration.named_hparams(named_set)
+        changes = configuration.parse_overrides(changes, named)
+    if saved and not request.hparams_set:
+        return configuration.override(saved[0], **changes)
+    return configuration.configured_hparams(named_set, **changes)
+
+
+def _check_record(
+    record: Mapping[str, Any], asked: Mapping[str, Any], run_dir: str
+) -> None:
+    """Refuses to go on with a run under other settings; names the fields."""
+    differing = [
+        f"{name} (run {record.get(name)!r}, asked {value!r})"
+        for name, value in asked.items()
+        if record.get(name) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{run_dir} was started with other settings: {'; '.join(differing)}. "
+            "Leave them as the run has them, or use another --output_dir."
+        )
+
+
+def save_run(
+    settings: Settings,
+    run_dir: str,
+    *,
+    rates: Mapping[str, float],
+    vocabularies: Mapping[str, str],
+    train_steps: int,
+) -> None:
+    """Writes run.json and hparams.json of a new run; checks those of an old one.
+
+    Args:
+      settings: what `settle` gave.
+      run_dir: the run's output directory.
+      rates: share of steps by problem.
+      vocabularies: fingerprint by vocabulary name.
+      train_steps: the step at which training ends.
+
+    Raises:
+      ValueError: if rates or vocabularies differ from the run's; names them.
+      OSError: if the folder cannot be written.
+    """
+    record = load_run_record(run_dir)
+    facts = {"rates": dict(rates), "vocabularies": dict(vocabularies)}
+    if record:
+        _check_record(record, facts, run_dir)
+    else:
+        configuration.save_hparams(settings.hparams, settings.hparams_set, run_dir)
+    record = {
+        "model": settings.model,
+        "hparams_set": settings.hparams_set,
+        "problems": list(settings.mixture.problems),
+        **facts,
+        "data_dir": settings.data_dir,
+        "random_seed": settings.random_seed,
+        "train_steps": train_steps,
+        "versions": _versions(),
+    }
+    path = os.path.join(run_dir, RUN_FILE)
+    write_atomically(path, json.dumps(record, indent=1).encode())
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,109 @@
+"""Everything a run must remember to go on as if it had never stopped, in one place.
+
+The trainer advances it, `checkpoints` saves and restores `TrainingState.variables()`:
+one flat map of unique names, since Keras layers held in lists and the seeds of dropout
+are invisible to TensorFlow's walk over objects.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+MODEL, OPTIMIZER, TRAINER = "model", "optimizer", "trainer"
+
+
+def flat_map(prefix: str, variables: Iterable[keras.Variable]) -> dict:
+    """Gives `{prefix/path: variable}`.
+
+    Integer variables (the states of random generators) are counted instead of named
+    by their path: Keras numbers generators through a process, so the same model
+    built twice has other paths.
+
+    Args:
+      prefix: first part of every key.
+      variables: Keras variables.
+
+    Raises:
+      ValueError: if two variables have the same path.
+    """
+    flat: dict[str, tf.Variable] = {}
+    num_integers = 0
+    for variable in variables:
+        key = f"{prefix}/{variable.path}"
+        if tf.as_dtype(variable.dtype).is_integer and prefix == MODEL:
+            key = f"{prefix}/random_state_{num_integers}"
+            num_integers += 1
+        if key in flat:
+            raise ValueError(
+                f"Two variables are called '{key}'; expected unique paths, or one "
+                "would be lost in a checkpoint. Give the layers different names."
+            )
+        flat[key] = variable.value
+    return flat
+
+
+class TrainingState:
+    """Model, optimizer, step, data positions and the best evaluation so far.
+
+    Args:
+      model: with `variables` and `trainable_variables`.
+      optimizer: a built Keras optimizer.
+      problem_names: the problems of the run; each has a position in its data.
+
+    Attributes:
+      step: updates done so far.
+      evaluated_step: the step of the last finished evaluation, -1 before the first.
+      positions: by problem, (epoch, batch) where its data goes on.
+      best_loss, best_step: smallest mean dev loss and where it was; inf and -1 before.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        problem_names: Sequence[str],
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.step = 0
+        self.evaluated_step = -1
+        self.best_loss = math.inf
+        self.best_step = -1
+        self.positions: dict[str, np.ndarray | tf.Tensor] = {
+            name: np.zeros(2, np.int64) for name in problem_names
+        }
+        self._counters = tf.Variable(np.zeros(3, np.int64), trainable=False)
+        self._best = tf.Variable(math.inf, dtype=tf.float64, trainable=False)
+        self._positions = {
+            name: tf.Variable(np.zeros(2, np.int64), trainable=False)
+            for name in problem_names
+        }
+
+    def variables(self) -> Mapping[str, tf.Variable]:
+        """Gives every variable of the state by a unique name."""
+        flat = flat_map(MODEL, self.model.variables)
+        flat |= flat_map(OPTIMIZER, self.optimizer.variables)
+        flat[f"{TRAINER}/counters"] = self._counters
+        flat[f"{TRAINER}/best_loss"] = self._best
+        for name, variable in self._positions.items():
+            flat[f"{TRAINER}/position/{name}"] = variable
+        return flat
+
+    def to_variables(self) -> None:
+        """Copies the Python side into the variables; before a save."""
+        counters = [self.step, self.evaluated_step, self.best_step]
+        self._counters.assign(np.array(counters, np.int64))
+        self._best.assign(self.best_loss)
+        for name, variable in self._positions.items():
+            variable.assign(self.positions[name])
+
+    def from_variables(self) -> None:
+        """Copies the variables into the Python side; after a restore."""
+        counters = self._counters.numpy().tolist()
+        self.step, self.evaluated_step, self.best_step = counters
+        self.best_loss = float(self._best.numpy())
+        for name, variable in self._positions.items():
+            self.positions[name] = variable.numpy()
