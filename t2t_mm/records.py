@@ -1,0 +1,380 @@
+"""Examples <-> TFRecord files, from `Feature` alone, without importing TensorFlow.
+
+What a problem yields (a "raw" example: text is str) is checked here and packed into the
+wire format of tf.train.Example, which TensorFlow parses in batches. How a feature
+is stored, under its own name:
+
+| modality      | stored                                                       |
+|---------------|--------------------------------------------------------------|
+| "text"        | int64 ids, the last is EOS                                   |
+| "class_label" | int64, the label's place among `labels`                      |
+| "image"       | bytes of the picture file, unchanged                         |
+| "audio"       | bytes of the WAV file; `<name>/length`, int64: samples       |
+
+A shard comes with an index (int64 rows of shard, offset, size and one length per
+feature), so that any record is reached at once and batches are planned by length.
+"""
+
+import io
+import mmap
+import struct
+import wave
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from t2t_mm.problem import AUDIO, CLASS_LABEL, IMAGE, TEXT, Feature, Problem
+from t2t_mm.registry import nearest_names
+from t2t_mm.vocabulary import EOS_ID, Vocabulary
+
+# A TFRecord: uint64 length, its checksum, the bytes, their checksum. Source:
+# tensorflow.org/tutorials/load_data/tfrecord, "TFRecords format details".
+_HEADER, _CHECKSUM = struct.Struct("<QI"), struct.Struct("<I")
+HEADER_BYTES, FOOTER_BYTES = _HEADER.size, _CHECKSUM.size
+# Columns of an index; a column for each feature follows.
+SHARD, OFFSET, SIZE, LENGTHS = 0, 1, 2, 3
+
+
+def _example_class():
+    """Makes tf.train.Example from its public field numbers, in a pool of its own.
+
+    Source: tensorflow/core/example/example.proto and feature.proto.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="t2t_mm/example.proto", package="t2t_mm", syntax="proto3"
+    )
+
+    def message(parent, name, *fields):
+        new = parent.add(name=name)
+        for number, (field_name, kind, label, type_name) in enumerate(fields, 1):
+            new.field.add(
+                name=field_name,
+                number=number,
+                type=kind,
+                label=label,
+                type_name=type_name and f".t2t_mm.{type_name}",
+            )
+        return new
+
+    one, many, nested = field.LABEL_OPTIONAL, field.LABEL_REPEATED, field.TYPE_MESSAGE
+    types = file.message_type
+    message(types, "BytesList", ("value", field.TYPE_BYTES, many, None))
+    message(types, "FloatList", ("value", field.TYPE_FLOAT, many, None))
+    message(types, "Int64List", ("value", field.TYPE_INT64, many, None))
+    feature = message(
+        types,
+        "Feature",
+        ("bytes_list", nested, one, "BytesList"),
+        ("float_list", nested, one, "FloatList"),
+        ("int64_list", nested, one, "Int64List"),
+    )
+    feature.oneof_decl.add(name="kind")
+    for kind in feature.field:
+        kind.oneof_index = 0
+    features = message(
+        types, "Features", ("feature", nested, many, "Features.FeatureEntry")
+    )
+    entry = message(
+        features.nested_type,
+        "FeatureEntry",
+        ("key", field.TYPE_STRING, one, None),
+        ("value", nested, one, "Feature"),
+    )
+    entry.options.map_entry = True
+    message(types, "Example", ("features", nested, one, "Features"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t2t_mm.Example"))
+
+
+_Example = _example_class()
+
+
+def pack(values: Mapping[str, Any]) -> bytes:
+    """Gives the bytes of a tf.train.Example; equal values, equal bytes.
+
+    Args:
+      values: by key: a str or bytes, an int, or a sequence of ints.
+    """
+    example = _Example()
+    for key, value in values.items():
+        feature = example.features.feature[key]
+        if isinstance(value, str):
+            value = value.encode("utf-8")
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif isinstance(value, int):
+            feature.int64_list.value.append(value)
+        else:
+            feature.int64_list.value.extend(value)
+    return example.SerializeToString(deterministic=True)
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """Gives the values of a tf.train.Example: bytes, or a list of ints, by key."""
+    values: dict[str, Any] = {}
+    for key, feature in _Example.FromString(content).features.feature.items():
+        if feature.WhichOneof("kind") == "bytes_list":
+            values[key] = feature.bytes_list.value[0]
+        else:
+            values[key] = list(feature.int64_list.value)
+    return values
+
+
+def raw_values(problem: Problem, split: str, number: int, example: Any) -> dict:
+    """Checks one example that `Problem.generate` yielded; gives what `pack` takes.
+
+    Text stays text here; `encoded_values` makes ids of it.
+
+    Args:
+      problem, split: where the example came from.
+      number: its place in the split, from 0.
+      example: what was yielded.
+
+    Raises:
+      TypeError, ValueError: names problem, split, example and feature, what came and
+        what was expected.
+    """
+    place = f"Example {number} of problem '{problem.name}' (split '{split}')"
+    if not isinstance(example, Mapping):
+        raise TypeError(
+            f"{place} is {_shown(example)}; expected a dict with a value for each of "
+            f"{', '.join(problem.features)}. Correct `generate`."
+        )
+    if set(example) != set(problem.features):
+        raise ValueError(
+            f"{place} has the keys {', '.join(map(str, example)) or '(none)'}; "
+            f"expected {', '.join(problem.features)}. Correct `generate`."
+        )
+    values: dict[str, Any] = {}
+    for name, feature in problem.features.items():
+        where = f"Feature '{name}' of {place[0].lower()}{place[1:]}"
+        values |= _CHECKS[feature.modality](name, feature, example[name], where)
+    return values
+
+
+def _check_text(name: str, feature: Feature, value: Any, where: str) -> dict:
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{where} is {_shown(value)}; a text feature holds a str. Correct "
+            "`generate`."
+        )
+    try:
+        return {name: value.encode("utf-8")}
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where} is {_shown(value)}, which has half of a surrogate pair at "
+            f"position {error.start}; Unicode text was expected. Decode its source "
+            "as UTF-8."
+        ) from error
+
+
+def _check_label(name: str, feature: Feature, value: Any, where: str) -> dict:
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{where} is {_shown(value)}; a class label is a str, one of `labels`. "
+            "Correct `generate`."
+        )
+    if value not in feature.labels:
+        raise ValueError(
+            f"{where} is {_shown(value)}; expected one of the {len(feature.labels)} "
+            f"labels. {nearest_names(value, list(feature.labels))} Correct `generate` "
+            "or add the label."
+        )
+    return {name: feature.labels.index(value)}
+
+
+def _check_image(name: str, feature: Feature, value: Any, where: str) -> dict:
+    from PIL import Image, UnidentifiedImageError
+
+    expected = "an image feature holds the bytes of a PNG or JPEG file"
+    if not isinstance(value, bytes):
+        raise TypeError(f"{where} is {_shown(value)}; {expected}. Correct `generate`.")
+    try:
+        with Image.open(io.BytesIO(value)) as image:
+            kind = image.format
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        kind = "no picture that Pillow can read"
+    if kind not in ("PNG", "JPEG", "MPO"):
+        raise ValueError(f"{where} is {kind}; {expected}. Correct `generate`.")
+    return {name: value}
+
+
+def _check_audio(name: str, feature: Feature, value: Any, where: str) -> dict:
+    expected = (
+        "an audio feature holds the bytes of a WAV file with one channel of 16-bit "
+        f"PCM at {feature.sample_rate} Hz"
+    )
+    if not isinstance(value, bytes):
+        raise TypeError(f"{where} is {_shown(value)}; {expected}. Correct `generate`.")
+    try:
+        with wave.open(io.BytesIO(value)) as sound:
+            form = (
+                sound.getnchannels(),
+                8 * sound.getsampwidth(),
+                sound.getframerate(),
+            )
+            length = sound.getnframes()
+    except (wave.Error, EOFError) as error:
+        raise ValueError(
+            f"{where} is no PCM WAV file ({error}); {expected}. Correct `generate`."
+        ) from error
+    if form != (1, 16, feature.sample_rate) or length == 0:
+        raise ValueError(
+            f"{where} has {form[0]} channels of {form[1]} bits at {form[2]} Hz and "
+            f"{length} samples; {expected}. Convert it in `generate`."
+        )
+    return {name: value, f"{name}/length": length}
+
+
+_CHECKS = {
+    TEXT: _check_text,
+    CLASS_LABEL: _check_label,
+    IMAGE: _check_image,
+    AUDIO: _check_audio,
+}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} ({type(value).__name__})"
+
+
+def encoded_values(
+    problem: Problem,
+    examples: Sequence[dict],
+    vocabularies: Mapping[str, Vocabulary],
+) -> list[dict]:
+    """Replaces the text of unpacked raw examples by ids that end in EOS."""
+    encoded = [dict(example) for example in examples]
+    for name, feature in problem.features.items():
+        if feature.modality == TEXT:
+            texts = [example[name].decode("utf-8") for example in examples]
+            ids = vocabularies[str(feature.vocabulary)].encode_batch(texts)
+            for example, row in zip(encoded, ids, strict=True):
+                example[name] = [*row, EOS_ID]
+    return encoded
+
+
+def lengths(problem: Problem, values: Mapping[str, Any]) -> list[int]:
+    """Gives the length of each feature: ids of text, samples of audio, else 1."""
+    found = []
+    for name, feature in problem.features.items():
+        if feature.modality == TEXT:
+            found.append(len(values[name]))
+        elif feature.modality == AUDIO:
+            length = values[f"{name}/length"]
+            found.append(length if isinstance(length, int) else length[0])
+        else:
+            found.append(1)
+    return found
+
+
+class RecordWriter:
+    """Writes records to a TFRecord file.
+
+    Args:
+      path: the file; replaced if it is there.
+
+    Attributes:
+      offset: bytes written so far.
+    """
+
+    def __init__(self, path: str):
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+        self.offset = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._file.close()
+
+    def write(self, record: bytes) -> int:
+        """Writes one record; gives the offset at which it begins."""
+        size = len(record).to_bytes(8, "little")
+        self._file.write(size)
+        self._file.write(_CHECKSUM.pack(_masked_checksum(size)))
+        self._file.write(record)
+        self._file.write(_CHECKSUM.pack(_masked_checksum(record)))
+        begin = self.offset
+        self.offset += HEADER_BYTES + len(record) + FOOTER_BYTES
+        return begin
+
+
+class RecordFile:
+    """Reads records of a TFRecord file at any offset, checking each one's checksum.
+
+    The file is mapped, not loaded: memory stays small however large it is.
+
+    Args:
+      path: the file.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        with open(path, "rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._bytes.close()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Gives the record of `size` bytes that begins at `offset`.
+
+        Raises:
+          ValueError: if the file does not hold such a record there.
+        """
+        begin = offset + HEADER_BYTES
+        record = self._bytes[begin : begin + size]
+        footer = self._bytes[begin + size : begin + size + FOOTER_BYTES]
+        if len(footer) != FOOTER_BYTES or _CHECKSUM.unpack(footer)[
+            0
+        ] != _masked_checksum(record):
+            raise ValueError(
+                f"{self._path} is damaged: the record at byte {offset} does not have "
+                "the checksum that was written with it. Delete the file and run "
+                "mm-datagen again."
+            )
+        return record
+
+
+def read_records(path: str) -> Iterator[bytes]:
+    """Yields every record of a TFRecord file, in order.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    position = 0
+    with open(path, "rb") as file:
+        while header := file.read(HEADER_BYTES):
+            record = footer = b""
+            if len(header) == HEADER_BYTES:
+                size, checksum = _HEADER.unpack(header)
+                if checksum == _masked_checksum(header[:8]):
+                    record, footer = file.read(size), file.read(FOOTER_BYTES)
+            if footer != _CHECKSUM.pack(_masked_checksum(record)):
+                raise ValueError(
+                    f"{path} is damaged at byte {position}; a TFRecord was expected "
+                    "there. Delete the file and run mm-datagen again."
+                )
+            yield record
+            position = file.tell()
+
+
+def _masked_checksum(content: bytes) -> int:
+    # CRC-32C, rotated and shifted as the TFRecord format asks.
+    value = google_crc32c.value(content)
+    return (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def empty_index(problem: Problem) -> np.ndarray:
+    """Gives an index of no records: int64 [0, 3 + number of features]."""
+    return np.zeros((0, LENGTHS + len(problem.features)), np.int64)
