@@ -90,7 +90,7 @@ class MixtureOfExperts(keras.layers.Layer):
         self.num_experts = num_experts
         self.expert_size = expert_size
         self.experts_per_position = experts_per_position
-        self.noise = keras.random.SeedGenerator(name="noise")
+        self.noise = keras.random.SeedGenerator(name=f"{self.name}_noise")
 
     def build(self, input_shape):
         """Makes gates [D, E], at zero, and experts [E, D, F], [E, F, D]."""
