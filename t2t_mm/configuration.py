@@ -126,12 +126,15 @@ class HParams:
     def __post_init__(self):
         types = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
+            given, expected = getattr(self, field.name), types[field.name]
             try:
-                value = fit_type(getattr(self, field.name), types[field.name])
-            except TypeError as error:
+                value = fit_type(given, expected)
+            except TypeError:
+                kind = type(given).__name__
                 raise TypeError(
-                    f"hparam '{field.name}' came as {error}: "
-                    f"{field.metadata.get('doc', '')}. Write a value of that type."
+                    f"hparam '{field.name}' came as {given!r} ({kind}); expected "
+                    f"{name_of(expected)}: {field.metadata.get('doc', '')}. "
+                    "Write a value of that type."
                 ) from None
             check_range(field, value)
             object.__setattr__(self, field.name, value)

@@ -127,8 +127,8 @@ def mixture_rates(
         ):
             raise ValueError(
                 f"Problem '{name}' has {num_examples.get(name, 0)} training examples; "
-                f"the rule '{rule}' expects at least 1. Run mm-datagen for it, or leave "
-                "it out of the mixture."
+                f"the rule '{rule}' expects at least 1. Run mm-datagen for it, or "
+                "leave it out of the mixture."
             )
     rules = {
         "explicit": lambda n: (mixture.rates or {}).get(n, 1.0),

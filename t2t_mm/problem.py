@@ -20,12 +20,13 @@ class Feature:
 
     What `Problem.generate` yields for it, and what a batch holds of it:
 
-    | modality      | generate yields                        | batch holds            |
-    |---------------|----------------------------------------|------------------------|
-    | "text"        | str                                    | int32 [B, L], ends in EOS |
-    | "image"       | bytes of a PNG or JPEG file            | float32 [B, H, W, C] in 0..1 |
-    | "audio"       | bytes of a mono 16-bit PCM WAV file    | float32 [B, T] in -1..1 |
-    | "class_label" | str, one of `labels`                   | int32 [B, 1]           |
+    | modality      | generate yields              | batch holds                  |
+    |---------------|------------------------------|------------------------------|
+    | "text"        | str                          | int32 [B, L], ends in EOS    |
+    | "image"       | bytes of a PNG or JPEG file  | float32 [B, H, W, C] in 0..1 |
+    | "audio"       | bytes of a mono 16-bit PCM   | float32 [B, T] in -1..1      |
+    |               | WAV file                     |                              |
+    | "class_label" | str, one of `labels`         | int32 [B, 1]                 |
 
     Args:
       modality: registered modality that turns the column into [B, S, D] and back.

@@ -1,0 +1,116 @@
+"""Makes the data of problems: downloads, shards, vocabularies, manifests.
+
+mm-datagen --problem=eight_small --data_dir=~/data              make what is not there
+mm-datagen --problem=image_emoji --data_dir=~/data --inspect    look at what is there
+
+Interrupt it whenever you like; the same command goes on. Finished problems are checked
+and skipped; a problem whose version, features, seed or vocabulary changed is made again.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from t2t_mm.bin import command
+
+_DROPPED = {
+    "exclude_problems": "Name the problems you want: --problem=a,b.",
+    "max_cases": "Write a problem whose `generate` stops earlier.",
+    "only_list": "Use mm-registry.",
+    "num_concurrent_processes": "Use --num_processes.",
+    "task_id": "Use --num_processes; one command makes all shards.",
+    "task_id_start": "Use --num_processes; one command makes all shards.",
+    "task_id_end": "Use --num_processes; one command makes all shards.",
+    "env_problem_max_env_steps": "There are no environment problems.",
+    "env_problem_batch_size": "There are no environment problems.",
+}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of mm-datagen."""
+    command.define_problem_flags(values)
+    flags.DEFINE_integer(
+        "num_shards",
+        0,
+        "files of the train split; 0: 10, more if they would be large",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes",
+        0,
+        "processes that work at once; 0: one per core",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "random_seed",
+        429459,
+        "seed of the shuffling; the same seed gives the same bytes",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "inspect",
+        False,
+        "show examples, lengths and a sheet of pictures of finished data",
+        flag_values=values,
+    )
+    command.define_dropped_flags(values, _DROPPED)
+
+
+def generate(values: flags.FlagValues) -> None:
+    """Makes the data, or shows it."""
+    command.load_zoo(values.t2t_usr_dir)
+
+    from t2t_mm import mixture
+
+    problems = mixture.parse_problems(values.problem).problems
+    if values.inspect:
+        from t2t_mm import inspection, problem
+
+        for name in problems:
+            print(inspection.inspect(problem.get_problem(name), values.data_dir))
+        return
+    from t2t_mm import datagen
+
+    command.read_gin(values)
+    made = datagen.generate_data(
+        problems,
+        values.data_dir,
+        values.tmp_dir,
+        seed=values.random_seed,
+        num_shards=values.num_shards or None,
+        num_processes=values.num_processes or None,
+    )
+    print(_table(made))
+
+
+def _table(made: dict[str, dict]) -> str:
+    rows = [("problem", "examples by split", "bytes")]
+    for name, manifest in made.items():
+        splits = manifest["splits"]
+        counts = ", ".join(f"{one} {splits[one]['examples']:,}" for one in splits)
+        rows.append((name, counts, f"{sum(s['bytes'] for s in splits.values()):,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}"
+        for row in rows
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; gives the exit code."""
+    return command.run(
+        "mm-datagen",
+        generate,
+        __doc__,
+        define_flags,
+        argv,
+        required=("problem", "data_dir"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
