@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 
 from t2t_mm.files import sha256_of, write_atomically
-from t2t_mm.problem import AUDIO, TEXT, Problem
+from t2t_mm.problem import AUDIO, TEXT, Problem, get_problem
 from t2t_mm.records import LENGTHS
 from t2t_mm.vocabulary import (
     load_vocabulary,
@@ -127,14 +127,20 @@ def read_manifest(data_dir: str, problem: Problem | str) -> dict:
         ) from error
 
 
-def check_manifest(data_dir: str, problem: Problem) -> dict:
+def check_manifest(data_dir: str, problem: Problem | str) -> dict:
     """Gives the manifest, having checked that the data is whole and fits.
+
+    Args:
+      data_dir: where mm-datagen put the data.
+      problem: the problem, or its registered name.
 
     Raises:
       FileNotFoundError: if there is no manifest.
       ValueError: if a file is missing or has another size, or the problem or a
         vocabulary has changed since.
     """
+    if isinstance(problem, str):
+        problem = get_problem(problem)
     manifest = read_manifest(data_dir, problem)
     found = fault(manifest, data_dir, problem)
     if found:

@@ -1,0 +1,173 @@
+"""Which records make up which batch: numpy over the index, no records read.
+
+Called by the input pipeline. An epoch's plan is a pure function of (seed, epoch): so
+nothing but (epoch, batch) must be kept to go on where a killed run stood, shuffling is
+over the whole split, and a batch holds examples of like length.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from t2t_mm.configuration import HParams
+from t2t_mm.problem import AUDIO, TEXT, Feature, Problem
+from t2t_mm.records import LENGTHS
+
+# Examples are sorted by length inside windows of about this many batches: large enough
+# for little padding, small enough that batches differ from epoch to epoch.
+_WINDOW_BATCHES = 100
+# Input lengths that differ by less count as equal, so that targets can be sorted.
+_BUCKET_RATIO = 1.15
+# Lengths are stretched at random by up to this before sorting, for variety.
+_JITTER = 0.08
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How large a batch may be, and how long an example.
+
+    Args:
+      budgets: by column of lengths (0 inputs, 1 targets), the most padded positions
+        that a batch may have.
+      max_examples: the most examples, or 0 for no such limit.
+      longest: by column, the longest that is kept in training.
+    """
+
+    budgets: dict[int, int]
+    max_examples: int
+    longest: dict[int, int]
+
+    def size_for(self, lengths: Sequence[int]) -> int:
+        """Gives how many examples fit whose longest have these lengths; at least 1."""
+        sizes = [self.budgets[column] // lengths[column] for column in self.budgets]
+        if self.max_examples:
+            sizes.append(self.max_examples)
+        return max(1, min(sizes))
+
+
+def batch_limits(problem: Problem, hparams: HParams) -> BatchLimits:
+    """Gives the limits that hparams set for a problem.
+
+    Text inputs: `batch_tokens` padded positions of inputs and as many of targets;
+    audio inputs: `batch_seconds`; inputs of a fixed size: `batch_examples`.
+    """
+    columns = list(problem.features.values())
+    longest = {
+        column: _longest(feature, hparams)
+        for column, feature in enumerate(columns)
+        if feature.modality in (TEXT, AUDIO)
+    }
+    if problem.inputs.modality == TEXT:
+        budgets = {
+            column: hparams.batch_tokens
+            for column, feature in enumerate(columns)
+            if feature.modality == TEXT
+        }
+        return BatchLimits(budgets, 0, longest)
+    if problem.inputs.modality == AUDIO:
+        samples = int(hparams.batch_seconds * problem.inputs.sample_rate)
+        return BatchLimits({0: samples}, 0, longest)
+    return BatchLimits({}, hparams.batch_examples, longest)
+
+
+def _longest(feature: Feature, hparams: HParams) -> int:
+    if feature.modality == AUDIO:
+        return int(hparams.max_seconds * feature.sample_rate)
+    return hparams.max_length
+
+
+def kept_rows(index: np.ndarray, limits: BatchLimits) -> np.ndarray:
+    """Gives the rows of an index whose examples are not over-long: int64 [N]."""
+    keep = np.ones(len(index), bool)
+    for column, longest in limits.longest.items():
+        keep &= index[:, LENGTHS + column] <= longest
+    return np.flatnonzero(keep)
+
+
+def training_plan(
+    index: np.ndarray, rows: np.ndarray, limits: BatchLimits, key: Sequence[int]
+) -> list[np.ndarray]:
+    """Plans an epoch: every kept example in exactly one batch.
+
+    Args:
+      index: of the split, as records writes it.
+      rows: int64 [N], the rows of the index to use.
+      limits: of a batch.
+      key: non-negative numbers that decide the order: seed, epoch, problem.
+
+    Returns:
+      For each batch the rows of its examples.
+    """
+    generator = np.random.default_rng(list(key))
+    rows = generator.permutation(rows)
+    lengths = index[rows, LENGTHS:]
+    mean = np.maximum(1, lengths.mean(axis=0)).astype(np.int64)
+    window = _WINDOW_BATCHES * limits.size_for(mean)
+    plan: list[np.ndarray] = []
+    for begin in range(0, len(rows), window):
+        part = slice(begin, begin + window)
+        jitter = 1 + _JITTER * generator.random(lengths[part].shape)
+        order = _by_length(lengths[part] * jitter)
+        batches = _cut(rows[part][order], lengths[part][order], limits)
+        plan += [batches[place] for place in generator.permutation(len(batches))]
+    return plan
+
+
+def evaluation_plan(
+    index: np.ndarray, limits: BatchLimits, num_examples: int | None
+) -> list[np.ndarray]:
+    """Plans one pass over the first examples, sorted by length; nothing is dropped.
+
+    The records of a split are in random order, so the first ones are a fair sample.
+    """
+    lengths = index[:num_examples, LENGTHS:]
+    order = _by_length(lengths.astype(float))
+    return _cut(order, lengths[order], limits)
+
+
+def _by_length(lengths: np.ndarray) -> np.ndarray:
+    """Gives an order in which neighbours have like lengths in every column.
+
+    By the first column in coarse steps, then by the others, up and down in turn, so
+    that they do not jump where a step of the first begins. Ties stay as they were.
+    """
+    coarse = np.floor(np.log(lengths[:, 0]) / np.log(_BUCKET_RATIO))
+    sign = np.where(coarse % 2 == 0, 1, -1)
+    fine = [sign * lengths[:, column] for column in range(1, lengths.shape[1])]
+    return np.lexsort([*reversed(fine), coarse])
+
+
+def _cut(
+    rows: np.ndarray, lengths: np.ndarray, limits: BatchLimits
+) -> list[np.ndarray]:
+    """Cuts rows into batches, each as large as the limits allow."""
+    batches = []
+    begin = 0
+    longest: list[int] = []
+    for place, row_lengths in enumerate(lengths.tolist()):
+        grown = list(map(max, longest, row_lengths)) if longest else row_lengths
+        if place > begin and place - begin + 1 > limits.size_for(grown):
+            batches.append(rows[begin:place])
+            begin, grown = place, row_lengths
+        longest = grown
+    if begin < len(rows):
+        batches.append(rows[begin:])
+    return batches
+
+
+def problem_key(problem: Problem) -> int:
+    """Gives a number for a problem's name, the same everywhere."""
+    return zlib.crc32(problem.name.encode())
+
+
+def padding_share(index: np.ndarray, plan: list[np.ndarray]) -> float:
+    """Gives the share of padded positions in a plan's batches, over all features."""
+    real = padded = 0
+    for rows in plan:
+        lengths = index[rows, LENGTHS:]
+        scale = 1 / np.maximum(1, lengths.max(axis=0))
+        real += float((lengths * scale).sum())
+        padded += len(rows) * lengths.shape[1]
+    return 1 - real / padded if padded else 0.0

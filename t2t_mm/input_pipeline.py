@@ -1,0 +1,288 @@
+"""Shards -> padded, masked batches.
+
+Called by trainer and evaluation. `batch_plan` says which records make up a batch;
+here they are read, parsed a batch at a time, decoded and padded to the batch's longest:
+
+  {"inputs", "inputs_mask", "targets", "targets_mask"}, by modality
+  text         int32 [B, L], ends in EOS         mask bool [B, L]
+  class_label  int32 [B, 1]                      mask bool [B, 1]
+  image        float32 [B, H, W, C] in 0..1      mask bool [B, H, W]
+  audio        float32 [B, T] in -1..1           mask bool [B, T]
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from t2t_mm import batch_plan
+from t2t_mm.configuration import HParams
+from t2t_mm.manifests import check_manifest
+from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature, Problem
+from t2t_mm.records import LENGTHS, OFFSET, SHARD, SIZE, RecordFile
+
+_OPEN_SHARDS = 128
+_PREFETCHED_BATCHES = 4
+
+
+class _Split:
+    """The records of a split, read by row of its index.
+
+    Args:
+      problem, split: what to read.
+      data_dir: where mm-datagen put it.
+
+    Raises:
+      FileNotFoundError, ValueError: as `check_manifest`.
+    """
+
+    def __init__(self, problem: Problem, split: str, data_dir: str):
+        splits = check_manifest(data_dir, problem)["splits"]
+        if split not in splits:
+            raise ValueError(
+                f"Problem '{problem.name}' has no split '{split}'; expected one of "
+                f"{', '.join(splits)}. Name one of them."
+            )
+        self._paths = [
+            os.path.join(data_dir, shard["name"]) for shard in splits[split]["shards"]
+        ]
+        index_path = os.path.join(data_dir, splits[split]["index"]["name"])
+        self.index = np.load(index_path, allow_pickle=False)
+        self._file = functools.lru_cache(_OPEN_SHARDS)(RecordFile)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Gives the serialized examples of some rows: bytes [B]."""
+        records = np.empty(len(rows), object)
+        for place, row in enumerate(self.index[rows, :LENGTHS].tolist()):
+            file = self._file(self._paths[row[SHARD]])
+            records[place] = file.read(row[OFFSET], row[SIZE])
+        return records
+
+
+def training_batches(
+    problem: Problem,
+    data_dir: str,
+    hparams: HParams,
+    *,
+    seed: int,
+    start: tuple[int, int] = (0, 0),
+) -> tf.data.Dataset:
+    """Gives endless shuffled batches of the train split, and where to go on after each.
+
+    Args:
+      problem: whose data.
+      data_dir: where mm-datagen put it.
+      hparams: batch sizes and longest lengths; longer examples are left out.
+      seed: of the order; each epoch has another.
+      start: the position that came with the last batch that was used.
+
+    Returns:
+      Dataset of (position, batch): position int64 [2] is (epoch, batches of it that
+      are done). A dataset started there gives bitwise the batches that would follow.
+
+    Raises:
+      FileNotFoundError, ValueError: if there is no data, it does not fit, or every
+        example is over-long.
+    """
+    split = _Split(problem, "train", data_dir)
+    limits = batch_plan.batch_limits(problem, hparams)
+    rows = batch_plan.kept_rows(split.index, limits)
+    if not len(rows):
+        raise ValueError(
+            f"Every training example of problem '{problem.name}' is longer than "
+            f"max_length={hparams.max_length} tokens or max_seconds="
+            f"{hparams.max_seconds}; shorter ones were expected. Raise them."
+        )
+
+    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        epoch, done = (int(number) for number in start)
+        while True:
+            key = (seed, epoch, batch_plan.problem_key(problem))
+            plan = batch_plan.training_plan(split.index, rows, limits, key)
+            for place in range(done, len(plan)):
+                last = place + 1 == len(plan)
+                position = (epoch + 1, 0) if last else (epoch, place + 1)
+                yield np.array(position, np.int64), split.read(plan[place])
+            epoch, done = epoch + 1, 0
+
+    signature = (tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.string))
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return _finish(
+        dataset.map(
+            lambda position, records: (position, parse_batch(problem, records)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    )
+
+
+def evaluation_batches(
+    problem: Problem,
+    split: str,
+    data_dir: str,
+    hparams: HParams,
+    *,
+    limit: int | None = None,
+) -> tf.data.Dataset:
+    """Gives every example of a split once, in batches, in an order that never changes.
+
+    Args:
+      problem, split: whose data.
+      data_dir: where mm-datagen put it.
+      hparams: batch sizes; nothing is left out, however long.
+      limit: only this many examples, always the same ones.
+
+    Returns:
+      Dataset of batches.
+
+    Raises:
+      FileNotFoundError, ValueError: if there is no data, it does not fit, or has no
+        such split.
+    """
+    records = _Split(problem, split, data_dir)
+    limits = batch_plan.batch_limits(problem, hparams)
+    plan = batch_plan.evaluation_plan(records.index, limits, limit)
+
+    def generate() -> Iterator[np.ndarray]:
+        for rows in plan:
+            yield records.read(rows)
+
+    signature = tf.TensorSpec([None], tf.string)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return _finish(
+        dataset.map(
+            functools.partial(parse_batch, problem),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        ).apply(tf.data.experimental.assert_cardinality(len(plan)))
+    )
+
+
+def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.prefetch(_PREFETCHED_BATCHES).with_options(options)
+
+
+def batch_signature(problem: Problem) -> dict[str, tf.TensorSpec]:
+    """Gives shape and dtype of each part of a batch, None where they vary."""
+    signature = {}
+    for name, feature in problem.features.items():
+        shape: list[int | None] = [None, None]
+        if feature.modality == IMAGE:
+            shape = [None, feature.height, feature.width]
+            values = tf.TensorSpec([*shape, feature.channels], tf.float32, name)
+        elif feature.modality == AUDIO:
+            values = tf.TensorSpec(shape, tf.float32, name)
+        elif feature.modality == TEXT:
+            values = tf.TensorSpec(shape, tf.int32, name)
+        else:
+            shape = [None, 1]
+            values = tf.TensorSpec(shape, tf.int32, name)
+        signature[name] = values
+        signature[f"{name}_mask"] = tf.TensorSpec(shape, tf.bool, f"{name}_mask")
+    return signature
+
+
+def parse_batch(problem: Problem, records: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Makes a batch of serialized examples; runs eagerly and inside tf.data.
+
+    Args:
+      problem: whose examples.
+      records: string [B].
+
+    Returns:
+      The batch, as the module says.
+    """
+    spec: dict = {}
+    for name, feature in problem.features.items():
+        if feature.modality == TEXT:
+            spec[name] = tf.io.RaggedFeature(tf.int64)
+        elif feature.modality in (IMAGE, AUDIO):
+            spec[name] = tf.io.FixedLenFeature([], tf.string)
+        else:
+            spec[name] = tf.io.FixedLenFeature([1], tf.int64)
+        if feature.modality == AUDIO:
+            spec[f"{name}/length"] = tf.io.FixedLenFeature([], tf.int64)
+    parsed = tf.io.parse_example(records, spec)
+    batch = {}
+    for name, feature in problem.features.items():
+        if feature.modality == TEXT:
+            values, mask = _text(parsed[name])
+        elif feature.modality == IMAGE:
+            values, mask = _images(parsed[name], feature)
+        elif feature.modality == AUDIO:
+            values, mask = _audio(parsed[name], parsed[f"{name}/length"])
+        else:
+            values = tf.cast(parsed[name], tf.int32)
+            mask = tf.ones_like(values, tf.bool)
+        batch[name], batch[f"{name}_mask"] = values, mask
+    return batch
+
+
+def _text(ids: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
+    values = tf.cast(ids.to_tensor(), tf.int32)  # [B, L]
+    return values, tf.sequence_mask(ids.row_lengths(), tf.shape(values)[1])
+
+
+def decode_image(content: tf.Tensor, feature: Feature) -> tf.Tensor:
+    """Decodes one picture file and resizes it to the feature's size.
+
+    Args:
+      content: string, a PNG or JPEG file.
+      feature: the image feature.
+
+    Returns:
+      float32 [H, W, C] in 0..1.
+    """
+    size, channels = [feature.height, feature.width], feature.channels
+    pixels = tf.io.decode_image(content, channels, expand_animations=False)
+    pixels = tf.image.resize(pixels, size, antialias=True)
+    pixels = tf.ensure_shape(pixels, [*size, channels])
+    return tf.clip_by_value(pixels / 255.0, 0.0, 1.0)
+
+
+def _images(contents: tf.Tensor, feature: Feature) -> tuple[tf.Tensor, tf.Tensor]:
+    decode = functools.partial(decode_image, feature=feature)
+    pixels = tf.map_fn(decode, contents, fn_output_signature=tf.float32)
+    return pixels, tf.ones(tf.shape(pixels)[:3], tf.bool)  # [B, H, W, C], [B, H, W]
+
+
+def _audio(contents: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes WAV files of `lengths` samples and pads them to the longest."""
+    longest = tf.reduce_max(lengths)
+
+    def decode(content: tf.Tensor) -> tf.Tensor:
+        samples = tf.audio.decode_wav(content, desired_channels=1).audio[:, 0]  # [T]
+        return tf.pad(samples, [[0, longest - tf.shape(samples, tf.int64)[0]]])
+
+    signature = tf.TensorSpec([None], tf.float32)
+    samples = tf.map_fn(decode, contents, fn_output_signature=signature)  # [B, T]
+    return samples, tf.sequence_mask(lengths, longest)
+
+
+def count_dropped(problem: Problem, data_dir: str, hparams: HParams) -> int:
+    """Gives how many training examples are left out because they are over-long."""
+    index = _Split(problem, "train", data_dir).index
+    limits = batch_plan.batch_limits(problem, hparams)
+    return len(index) - len(batch_plan.kept_rows(index, limits))
+
+
+def describe_batches(problem: Problem, data_dir: str, hparams: HParams) -> str:
+    """Gives a line for the trainer's log: batches an epoch, their size, padding."""
+    index = _Split(problem, "train", data_dir).index
+    limits = batch_plan.batch_limits(problem, hparams)
+    rows = batch_plan.kept_rows(index, limits)
+    plan = batch_plan.training_plan(index, rows, limits, (0, 0))
+    if problem.inputs.modality == TEXT:
+        size = f"at most {hparams.batch_tokens} tokens"
+    elif problem.inputs.modality == AUDIO:
+        size = f"at most {hparams.batch_seconds:g} seconds"
+    else:
+        size = f"{hparams.batch_examples} examples"
+    dropped = len(index) - len(rows)
+    return (
+        f"{len(rows):,} examples in {len(plan):,} batches of {size}, "
+        f"padding {batch_plan.padding_share(index, plan):.1%}"
+        + (f", {dropped:,} over-long examples left out" if dropped else "")
+    )
