@@ -35,7 +35,7 @@ demo: $(STAMP)
 	  --output_dir=$(DEMO_DIR)/run --train_steps=$(DEMO_STEPS) \
 	  --eval_frequency=$(DEMO_EVAL_FREQUENCY)
 	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
-	$(BIN)/mm-report --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
+	$(BIN)/mm-report --output_dir=$(DEMO_DIR)/run
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -17,6 +17,7 @@ PLUGIN_GROUP = "t2t_mm.plugins"
 BUILT_IN = (
     "t2t_mm.vocabulary",
     "t2t_mm.metrics",
+    "t2t_mm.optimizers",
     "t2t_mm.modalities",
     "t2t_mm.models",
     "t2t_mm.problems",
@@ -27,8 +28,7 @@ BUILT_IN = (
 def import_built_in() -> None:
     """Imports everything of this package that registers or declares a name."""
     for module in BUILT_IN:
-        if importlib.util.find_spec(module):
-            importlib.import_module(module)
+        importlib.import_module(module)
 
 
 def import_plugins() -> None:

@@ -12,10 +12,8 @@ from t2t_mm.bin import command, plugins
 
 
 @pytest.fixture(autouse=True)
-def clean_process(monkeypatch):
+def clean_process(monkeypatch, own_registries):
     """What a test imports or registers is gone after it."""
-    for entries in registry.ALL.values():
-        monkeypatch.setattr(entries, "_entries", dict(entries._entries))
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield

@@ -13,10 +13,7 @@ from t2t_mm.problem import Feature, Problem
 
 
 @pytest.fixture(autouse=True)
-def toys(monkeypatch):
-    for entries in registry.ALL.values():
-        monkeypatch.setattr(entries, "_entries", dict(entries._entries))
-
+def toys(own_registries):
     @registry.register_hparams
     def toy_tiny():
         """Smallest of toys.
@@ -80,7 +77,6 @@ def test_json_is_the_same_menu(capsys):
 
 
 def test_every_entry_has_a_line_about_it():
-    mm_registry.main(["--filter=toy_"])  # loads the zoo
     for kind, entries in menu.menu().items():
         for name, line in entries.items():
             assert line, f"{kind}: {name} has no docstring"
