@@ -5,6 +5,7 @@ afterwards and adds `baseline`, the score of an answer that needs no network. Lo
 accuracy are over all target positions of the split, metrics over its decoded answers.
 """
 
+import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from t2t_mm import metrics, samples
+from t2t_mm import manifests, metrics, records, samples
 from t2t_mm.configuration import HParams
 from t2t_mm.problem import CLASS_LABEL, TEXT, Problem
 
@@ -56,11 +57,14 @@ def evaluate(
     from t2t_mm import inference, input_pipeline
 
     losses_of = _compiled_losses(model, problem)
+    longest = inference.longest_answer(problem, data_dir, hparams)
     totals = {"loss_sum": 0.0, "weight": 0.0, "correct": 0.0}
     references: list[str] = []
     predictions: list[Any] = []
     shown: list[dict[str, Any]] = []
-    wanted = _spread(num_samples, _num_examples(problem, split, data_dir, limit))
+    manifest = manifests.read_manifest(data_dir, problem)
+    wanted = _spread(num_samples, _num_examples(manifest, split, data_dir, limit))
+    longest = _longest_answer(manifest, problem, hparams)
     for batch in input_pipeline.evaluation_batches(
         problem, split, data_dir, hparams, limit=limit
     ):
@@ -71,7 +75,9 @@ def evaluate(
         references += [
             samples.as_text(problem.targets, t, vocabularies) for t in targets
         ]
-        predictions += inference.predict(model, problem, batch, vocabularies)
+        predictions += inference.predict(
+            model, problem, batch, vocabularies, max_length=longest
+        )
         for index in range(first, len(references)):
             if index in wanted:
                 row = {key: value[index - first] for key, value in batch.items()}
@@ -103,7 +109,8 @@ def _compiled_losses(model: Any, problem: Problem) -> Callable:
 
         @tf.function(input_signature=[input_pipeline.batch_signature(problem)])
         def losses_of(batch):
-            losses = model_reference().losses_of(name, batch, training=False)
+            live: Any = model_reference()
+            losses = live.losses_of(name, batch, training=False)
             return {key: losses[key] for key in ("loss_sum", "weight", "correct")}
 
         compiled[name] = losses_of
@@ -111,23 +118,31 @@ def _compiled_losses(model: Any, problem: Problem) -> Callable:
 
 
 def _num_examples(
-    problem: Problem, split: str, data_dir: str, limit: int | None
+    manifest: Mapping[str, Any], split: str, data_dir: str, limit: int | None
 ) -> int:
-    from t2t_mm import datagen
-
-    manifest = datagen.read_manifest(data_dir, problem.name)
+    name = manifest["problem"]
     if split not in manifest["splits"]:
         raise ValueError(
-            f"Problem '{problem.name}' has no split '{split}'; expected one of "
+            f"Problem '{name}' has no split '{split}'; expected one of "
             f"{', '.join(manifest['splits'])}. Choose one with --split."
         )
     count = manifest["splits"][split]["examples"]
     if not count:
         raise ValueError(
-            f"Split '{split}' of problem '{problem.name}' in {data_dir} has no "
-            "examples; expected at least one. Run mm-datagen again."
+            f"Split '{split}' of problem '{name}' in {data_dir} has no examples; "
+            "expected at least one. Run mm-datagen again."
         )
     return count if limit is None else min(limit, count)
+
+
+def _longest_answer(
+    manifest: Mapping[str, Any], problem: Problem, hparams: HParams
+) -> int | None:
+    """Gives where decoding stops: a little beyond the longest training target."""
+    if problem.targets.modality != TEXT:
+        return None
+    longest = manifest["splits"]["train"]["lengths"]["targets"]["max"]
+    return min(int(longest) + 4, hparams.max_length)
 
 
 def _spread(count: int, total: int) -> set[int]:
@@ -221,18 +236,11 @@ def _column(
     data_dir: str,
     vocabularies: Mapping[str, Any],
 ) -> list[str]:
-    """Gives one text or label column of a split, pictures and sounds left unread."""
-    import tensorflow as tf
-
-    from t2t_mm import datagen
-
-    shards = datagen.read_manifest(data_dir, problem.name)["splits"][split]["shards"]
-    paths = [f"{data_dir}/{shard['name']}" for shard in shards]
-    spec = {column: tf.io.VarLenFeature(tf.int64)}
-    values: list[str] = []
-    for batch in tf.data.TFRecordDataset(paths).batch(1024):
-        parsed = tf.io.parse_example(batch, spec)[column]
-        rows = tf.RaggedTensor.from_sparse(parsed).to_list()
-        feature = problem.features[column]
-        values += [samples.as_text(feature, row, vocabularies) for row in rows]
-    return values
+    """Gives one text or label column of a split, in the order of its records."""
+    shards = manifests.read_manifest(data_dir, problem)["splits"][split]["shards"]
+    feature = problem.features[column]
+    return [
+        samples.as_text(feature, records.unpack(record)[column], vocabularies)
+        for shard in shards
+        for record in records.read_records(os.path.join(data_dir, shard["name"]))
+    ]

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from xml.sax.saxutils import escape
 
 from t2t_mm import trees
@@ -34,11 +35,14 @@ class Line:
     colour: str
 
 
-def line_chart(lines: Sequence[Line], *, percent: bool, prefix: str) -> str:
-    """Draws values over steps.
+def line_chart(
+    lines: Sequence[Line], *, last_step: int, percent: bool, prefix: str
+) -> str:
+    """Draws values over steps, both axes from 0 on.
 
     Args:
       lines: at least one, none of them empty; the last is drawn on top.
+      last_step: where the axis of steps ends.
       percent: the values are shares of 1 and shown as percent.
       prefix: starts the ids in the SVG; another one for each chart of a page.
 
@@ -47,38 +51,45 @@ def line_chart(lines: Sequence[Line], *, percent: bool, prefix: str) -> str:
     """
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    scale = 100.0 if percent else 1.0
-    style = {"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 8.5}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 8.5}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(3.4, 2.0), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot(facecolor="none")
-        for line in lines:
-            axes.plot(
-                line.curve.steps,
-                [scale * value for value in line.curve.values],
-                color=_STAND_INS[line.colour],
-                linewidth=2.0 if line is lines[-1] else 1.4,
-                marker="o" if len(line.curve.steps) == 1 else None,
-                solid_capstyle="round",
-            )
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(_STAND_INS["line"])
-        axes.tick_params(colors=_STAND_INS["muted"], length=0, pad=4)
-        axes.grid(axis="y", color=_STAND_INS["line"], linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(lambda x, _: _short_number(x))
-        axes.yaxis.set_major_formatter(
-            lambda y, _: f"{y:g}{' %' if percent else ''}"
-        )
-        axes.margins(x=0.02)
+        _draw(axes, lines, percent)
+        axes.set_xlim(0, max(last_step, 1) * 1.02)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _themed(buffer.getvalue(), prefix)
+
+
+def _draw(axes: Any, lines: Sequence[Line], percent: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    scale = 100.0 if percent else 1.0
+    lowest = 0.0
+    for line in lines:
+        values = [scale * value for value in line.curve.values]
+        lowest = min(lowest, *values)
+        axes.plot(
+            line.curve.steps,
+            values,
+            color=_STAND_INS[line.colour],
+            linewidth=2.0 if line is lines[-1] else 1.4,
+            marker="o" if len(values) == 1 else None,
+            solid_capstyle="round",
+        )
+    axes.set_ylim(bottom=lowest)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_STAND_INS["line"])
+    axes.tick_params(colors=_STAND_INS["muted"], length=0, pad=4)
+    axes.grid(axis="y", color=_STAND_INS["line"], linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(lambda x, _: _short_number(x))
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}{' %' if percent else ''}")
 
 
 def _short_number(value: float) -> str:
@@ -108,15 +119,16 @@ def _themed(svg: str, prefix: str) -> str:
 
 # Trees
 
-_GAP, _LEVEL, _LETTER = 10.0, 34.0, 7.2
+_GAP, _LEVEL, _LETTER, _WORD = 10.0, 34.0, 7.2, 16.0
 
 
-def tree_drawing(text: str, reference: str) -> str | None:
+def tree_drawing(text: str, reference: str, words: Sequence[str] = ()) -> str | None:
     """Draws a linearised tree; brackets that the reference has not stand out.
 
     Args:
       text: the tree to draw.
       reference: the right one; give `text` itself to mark nothing.
+      words: of the sentence; written below the leaves if there are as many.
 
     Returns:
       An `<svg>` element, or None where the text is no well-formed tree.
@@ -125,9 +137,13 @@ def tree_drawing(text: str, reference: str) -> str | None:
         tree = trees.parse(text)
     except ValueError:
         return None
-    drawing = _TreeDrawing(trees.spans(reference))
+    leaves = tree.leaves()
+    if len(words) != len(leaves):
+        words = [""] * len(leaves)
+    drawing = _TreeDrawing(trees.spans(reference), words)
     drawing.add(tree, x=0.0, level=0)
-    width, height = _width(tree), _LEVEL * (tree.depth() + 1)
+    width = drawing.width(tree, 0)
+    height = _LEVEL * (tree.depth() + 1) + (_WORD if any(words) else 0)
     return (
         f'<svg class="tree" role="img" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}"><title>{escape(text)}</title>'
@@ -135,56 +151,77 @@ def tree_drawing(text: str, reference: str) -> str | None:
     )
 
 
-def _width(node: trees.Tree | str) -> float:
-    if isinstance(node, str):
-        return _LETTER * len(node) + _GAP
-    return max(_LETTER * len(node.label) + _GAP, sum(map(_width, node.children)))
-
-
 class _TreeDrawing:
     """Collects the pieces of a drawing from left to right.
 
     Args:
       expected: brackets that are right; each is used up by the first that matches.
+      words: what is written below each leaf.
     """
 
-    def __init__(self, expected: Counter[trees.Span]):
+    def __init__(self, expected: Counter[trees.Span], words: Sequence[str]):
         self.expected = expected
+        self.words = words
         self.parts: list[str] = []
         self.num_leaves = 0
+        self.num_scored = 0
+
+    def width(self, node: trees.Tree | str, first_leaf: int) -> float:
+        """Gives the room that a node needs whose first leaf has that number."""
+        if isinstance(node, str):
+            letters = max(len(node), len(self.words[first_leaf]))
+            return _LETTER * letters + _GAP
+        return max(
+            _LETTER * len(node.label) + _GAP, sum(self._widths(node, first_leaf))
+        )
+
+    def _widths(self, tree: trees.Tree, first_leaf: int) -> list[float]:
+        widths = []
+        for child in tree.children:
+            widths.append(self.width(child, first_leaf))
+            first_leaf += 1 if isinstance(child, str) else len(child.leaves())
+        return widths
 
     def add(self, node: trees.Tree | str, *, x: float, level: int) -> float:
         """Draws what hangs on a node into the space from x on; gives its middle."""
         if isinstance(node, str):
-            self.num_leaves += node not in trees.UNSCORED_LEAVES
-            middle = x + _width(node) / 2
-            self._write(node, "leaf", middle, level)
-            return middle
-        first_leaf = self.num_leaves
-        x += (_width(node) - sum(map(_width, node.children))) / 2
+            return self._add_leaf(node, x, level)
+        first_leaf, first_scored = self.num_leaves, self.num_scored
+        widths = self._widths(node, first_leaf)
+        x += (self.width(node, first_leaf) - sum(widths)) / 2
         middles = []
-        for child in node.children:
+        for child, width in zip(node.children, widths, strict=True):
             middles.append(self.add(child, x=x, level=level + 1))
-            x += _width(child)
+            x += width
         middle = (middles[0] + middles[-1]) / 2
         top, bottom = _LEVEL * level + 24, _LEVEL * (level + 1) + 7
         self.parts += [
             f'<path d="M{middle:.1f} {top:.0f}L{m:.1f} {bottom:.0f}"/>' for m in middles
         ]
-        is_right = self._take(node.label, first_leaf)
+        is_right = self._take(node.label, first_scored)
         css_class = "bracket" if is_right else "bracket wrong"
-        self._write(node.label, css_class, middle, level)
+        self._write(node.label, css_class, middle, _LEVEL * level)
         return middle
 
-    def _write(self, text: str, css_class: str, middle: float, level: int) -> None:
+    def _add_leaf(self, tag: str, x: float, level: int) -> float:
+        middle = x + self.width(tag, self.num_leaves) / 2
+        word = self.words[self.num_leaves]
+        self._write(tag, "leaf", middle, _LEVEL * level)
+        if word:
+            self._write(word, "word", middle, _LEVEL * level + _WORD)
+        self.num_leaves += 1
+        self.num_scored += tag not in trees.UNSCORED_LEAVES
+        return middle
+
+    def _write(self, text: str, css_class: str, middle: float, top: float) -> None:
         self.parts.append(
-            f'<text class="{css_class}" x="{middle:.1f}" y="{_LEVEL * level + 19:.0f}">'
+            f'<text class="{css_class}" x="{middle:.1f}" y="{top + 19:.0f}">'
             f"{escape(text)}</text>"
         )
 
-    def _take(self, label: str, first_leaf: int) -> bool:
-        if first_leaf == self.num_leaves or label in trees.WRAPPER_LABELS:
+    def _take(self, label: str, first_scored: int) -> bool:
+        if first_scored == self.num_scored or label in trees.WRAPPER_LABELS:
             return True
-        span = (trees.SAME_LABELS.get(label, label), first_leaf, self.num_leaves)
+        span = (trees.SAME_LABELS.get(label, label), first_scored, self.num_scored)
         self.expected[span] -= 1
         return self.expected[span] >= 0

@@ -87,7 +87,7 @@ def _facts(history: RunHistory) -> list[tuple[str, str]]:
         ("steps", f"{evaluation.get('step') or history.last_step():,}"),
         ("training time", _duration(seconds) if seconds else None),
         ("problems", str(len(history.problems()))),
-        ("seed", run.get("seed")),
+        ("seed", run.get("random_seed")),
     ]
     return [(label, str(value)) for label, value in facts if value is not None]
 
@@ -97,7 +97,7 @@ def _count(number: int) -> str:
 
     Example:
       >>> _count(1_432_118), _count(950)
-      ('1.4 M', '950')
+      ('1.43 M', '950')
     """
     for size, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if number >= size:
@@ -215,26 +215,27 @@ def _problem(history: RunHistory, index: int, name: str) -> dict[str, Any]:
             _sample(history.folder, sample) for sample in headline.get("samples") or ()
         ],
         "growth": _growth(history, name),
-        **_description(name),
+        "description": _description(name),
     }
 
 
-def _description(name: str) -> dict[str, str | None]:
+def _description(name: str) -> str:
     if name not in registry.problems:
-        return {"description": None, "path": None}
+        return ""
+    if description := registry.problems.describe(name):
+        return description
     problem: Problem = registry.problems.get(name)()
-    return {
-        "description": registry.problems.describe(name),
-        "path": f"{_MODALITY_WORDS.get(problem.inputs.modality, 'other')} \N{RIGHTWARDS ARROW} "
-        f"{_MODALITY_WORDS.get(problem.targets.modality, 'other')}",
-    }
+    source, target = problem.inputs.modality, problem.targets.modality
+    return f"{_MODALITY_WORDS.get(source, source)} to " + _MODALITY_WORDS.get(
+        target, target
+    )
 
 
 def _charts(history: RunHistory, name: str, prefix: str) -> list[dict[str, Any]]:
     charts = []
     for field, title, percent in (
-        ("loss", "Loss, nats per position", False),
-        ("accuracy", "Accuracy, the right prefix given", True),
+        ("loss", "Loss per position, nats", False),
+        ("accuracy", "Accuracy per position", True),
     ):
         lines = [
             figures.Line("training", history.curve("train", name, field), "quiet"),
@@ -253,7 +254,10 @@ def _charts(history: RunHistory, name: str, prefix: str) -> list[dict[str, Any]]
         lines = [line for line in lines if line.curve]
         if lines:
             svg = figures.line_chart(
-                lines, percent=percent, prefix=f"{prefix}-{number}"
+                lines,
+                last_step=history.last_step(),
+                percent=percent,
+                prefix=f"{prefix}-{number}",
             )
             drawn.append({"title": title, "lines": lines, "svg": _markup(svg)})
     return drawn
@@ -266,24 +270,26 @@ def _growth(history: RunHistory, name: str) -> dict[str, Any] | None:
         samples = record.get("samples") or []
         if samples:
             answers.append((record["step"], samples[len(samples) // 2]))
-    if len(answers) < 2 or trees.is_well_formed(answers[-1][1]["reference"]):
+    if not answers or trees.is_well_formed(answers[-1][1]["reference"]):
         return None
     last = answers[-1][1]
-    answers = [
-        (step, sample)
-        for step, sample in answers
-        if (sample["inputs"], sample["reference"])
-        == (last["inputs"], last["reference"])
-    ]
-    count = min(5, len(answers))
+    changes: list[tuple[int, str]] = []
+    for step, sample in answers:
+        is_same = all(sample[key] == last[key] for key in ("inputs", "reference"))
+        if is_same and (not changes or changes[-1][1] != sample["prediction"]):
+            changes.append((step, sample["prediction"]))
+    if len(changes) < 2:
+        return None
+    count = min(5, len(changes))
     chosen = [
-        answers[round(i * (len(answers) - 1) / max(count - 1, 1))] for i in range(count)
+        changes[round(i * (len(changes) - 1) / (count - 1))] for i in range(count)
     ]
     return {
+        **_media(history.folder, last.get("inputs_file")),
+        "inputs": last.get("inputs") or "",
         "reference": last["reference"],
         "answers": [
-            (step, _marked_words(sample["reference"], sample["prediction"]))
-            for step, sample in chosen
+            (step, _marked_words(last["reference"], answer)) for step, answer in chosen
         ],
     }
 
@@ -308,7 +314,7 @@ def _sample(folder: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     }
     if shown["is_tree"]:
         for key, text in (("reference", reference), ("prediction", prediction)):
-            svg = figures.tree_drawing(text, reference)
+            svg = figures.tree_drawing(text, reference, shown["inputs"].split())
             shown[f"{key}_tree"] = _markup(svg) if svg else None
     return shown
 
@@ -318,7 +324,7 @@ def _marked_words(reference: str, prediction: str) -> list[tuple[str, bool]]:
 
     Example:
       >>> _marked_words("a red car", "a car red")
-      [('a', True), ('car', True), ('red', False)]
+      [('a', True), ('car', False), ('red', True)]
     """
     expected, words = reference.split(), prediction.split()
     matcher = difflib.SequenceMatcher(None, expected, words, autojunk=False)

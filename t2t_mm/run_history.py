@@ -114,7 +114,7 @@ def read_history(folder: str) -> RunHistory:
         folder,
         _read_json(os.path.join(folder, RUN_FILE)),
         _read_json(os.path.join(folder, HPARAMS_FILE)),
-        _read_json(os.path.join(folder, EVAL_FILE)),
+        read_evaluation(folder),
         tuple(_read_lines(os.path.join(folder, METRICS_FILE))),
     )
     if not history.records and not history.evaluation:
@@ -123,6 +123,15 @@ def read_history(folder: str) -> RunHistory:
             "folder of a run. Give the --output_dir of mm-trainer."
         )
     return history
+
+
+def read_evaluation(folder: str) -> dict[str, Any]:
+    """Gives what mm-eval wrote about a run, empty where it did not yet.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    return _read_json(os.path.join(folder, EVAL_FILE))
 
 
 def _read_json(path: str) -> dict[str, Any]:
