@@ -259,7 +259,7 @@ def _charts(history: RunHistory, name: str, prefix: str) -> list[dict[str, Any]]
                 percent=percent,
                 prefix=f"{prefix}-{number}",
             )
-            drawn.append({"title": title, "lines": lines, "svg": _markup(svg)})
+            drawn.append({"title": title, "lines": lines, "svg": svg})
     return drawn
 
 
@@ -294,12 +294,6 @@ def _growth(history: RunHistory, name: str) -> dict[str, Any] | None:
     }
 
 
-def _markup(svg: str) -> Any:
-    import markupsafe
-
-    return markupsafe.Markup(svg)
-
-
 def _sample(folder: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     reference, prediction = sample["reference"], sample["prediction"]
     shown: dict[str, Any] = {
@@ -314,8 +308,8 @@ def _sample(folder: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     }
     if shown["is_tree"]:
         for key, text in (("reference", reference), ("prediction", prediction)):
-            svg = figures.tree_drawing(text, reference, shown["inputs"].split())
-            shown[f"{key}_tree"] = _markup(svg) if svg else None
+            words = shown["inputs"].split()
+            shown[f"{key}_tree"] = figures.tree_drawing(text, reference, words)
     return shown
 
 

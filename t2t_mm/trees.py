@@ -245,13 +245,3 @@ def _plain_label(label: str) -> str:
     if label.startswith("-"):
         return label
     return label.split("-")[0].split("=")[0] or "TOP"
-
-
-def to_nltk(tree: Tree) -> Any:
-    """Gives the `nltk.Tree` of a tree; its leaves are the tags."""
-    import nltk
-
-    return nltk.Tree(
-        tree.label,
-        [c if isinstance(c, str) else to_nltk(c) for c in tree.children],
-    )

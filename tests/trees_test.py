@@ -163,7 +163,3 @@ def test_nltk_word_without_tag_is_refused():
         trees.from_nltk(
             nltk.Tree("S", [nltk.Tree("NP", [nltk.Tree("DT", ["a"]), "dog"])])
         )
-
-
-def test_to_nltk_keeps_the_brackets():
-    assert str(trees.to_nltk(trees.parse(SENTENCE))) == "(S (NP DT NN) (VP VBD) .)"
