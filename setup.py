@@ -31,6 +31,7 @@ REQUIREMENTS = [
     # No longer a part of TensorFlow since 2.21, which writes summaries through it.
     "tensorboard>=2.20",
     "tensorflow>=2.21,<2.22",
+    # Not imported by the package: sources and graphs of users' own problems.
     "tensorflow-datasets>=4.9.9",
     "tensorflow-text>=2.21,<2.22",
     "tqdm>=4.66",

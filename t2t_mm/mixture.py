@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from t2t_mm import registry
-from t2t_mm.problem import Problem, get_problem
+from t2t_mm.problem import Feature, Problem, get_problem
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,25 @@ def parse_problems(names: str | Sequence[str]) -> Mixture:
 
 
 def get_problems(mixture: Mixture) -> list[Problem]:
-    """Makes the problems of a mixture, in its order."""
-    return [get_problem(name) for name in mixture.problems]
+    """Makes the problems of a mixture, in its order.
+
+    Raises:
+      ValueError: if two of them mean different things by one vocabulary or label set.
+    """
+    problems = [get_problem(name) for name in mixture.problems]
+    first: dict[str | None, tuple[str, Feature]] = {}
+    for problem in problems:
+        for feature in (problem.inputs, problem.targets):
+            owner, known = first.setdefault(feature.vocabulary, (problem.name, feature))
+            same = (feature.modality, feature.labels) == (known.modality, known.labels)
+            if feature.vocabulary and not same:
+                raise ValueError(
+                    f"'{feature.vocabulary}' came as the vocabulary or label set of "
+                    f"both '{owner}' ({known.modality}) and '{problem.name}' "
+                    f"({feature.modality}), with different contents; one name must "
+                    "mean one thing. Rename one, or train them apart."
+                )
+    return problems
 
 
 def mixture_rates(

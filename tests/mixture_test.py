@@ -45,6 +45,16 @@ def test_problems_come_in_the_order_of_the_mixture():
     assert [problem.name for problem in made] == ["cat", "ant", "bee"]
 
 
+def test_one_name_for_a_vocabulary_and_a_label_set_is_refused():
+    labels = Feature("class_label", vocabulary="words", labels=("a", "b"))
+    inputs = Feature("image", height=3, width=5)
+    attributes = {"inputs": inputs, "targets": labels, "command": "To-Category"}
+    registry.problems.register(type("Dog", (Problem,), attributes))
+    assert len(get_problems(parse_problems("dog"))) == 1
+    with pytest.raises(ValueError, match="both 'ant' .text. and 'dog' .class_label."):
+        get_problems(parse_problems("ant,dog"))
+
+
 def test_an_unknown_name_is_answered_with_problems_and_mixtures():
     with pytest.raises(registry.UnknownNameError, match="'insect'. Nearest: insects"):
         parse_problems("cat,insect")
