@@ -13,25 +13,22 @@ The same seed gives the same bytes whatever the number of processes. No TensorFl
 """
 
 import contextlib
-import functools
 import os
 import re
 import shutil
 import sys
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tqdm
 
-from t2t_mm import manifests, records, registry, vocabulary
+from t2t_mm import manifests, registry, shards, vocabulary, vocabulary_learning
 from t2t_mm.downloads import fetch_all
-from t2t_mm.files import sha256_of, write_atomically, written_aside
+from t2t_mm.files import write_atomically
 from t2t_mm.manifests import check_manifest, read_manifest
-from t2t_mm.problem import TEXT, Problem, get_problem
-from t2t_mm.vocabulary import VocabularySpec
-from t2t_mm.workers import Workers, available_cores, count
+from t2t_mm.problem import Problem, get_problem
+from t2t_mm.workers import Workers, available_cores
 
 __all__ = ["check_manifest", "generate_data", "read_manifest"]
 
@@ -40,9 +37,6 @@ DEFAULT_SEED = 429459
 TRAIN_SHARDS = 10
 # A larger shard is cut up: one should copy in seconds and be shuffled in memory.
 MAX_SHARD_BYTES = 128 << 20
-# Examples whose text a vocabulary is learned from; more changes it little.
-MAX_VOCABULARY_EXAMPLES = 400_000
-_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,9 @@ def generate_data(
 def _bring_up_to_date(
     problems: list[Problem], settings: _Settings, num_processes: int | None
 ) -> None:
-    specs = _stale_vocabularies(problems, settings)
+    specs = vocabulary_learning.stale_vocabularies(
+        problems, settings.data_dir, settings.seed
+    )
     unfinished = []
     for problem in problems:
         reason = _reason_to_generate(problem, settings, ignore=tuple(specs))
@@ -116,28 +112,37 @@ def _bring_up_to_date(
             unfinished.append(problem)
     if not unfinished and not specs:
         return
-    sources = {name: _sources(name, spec) for name, spec in specs.items()}
-    involved = {one.name: one for one in (*problems, *sum(sources.values(), []))}
+    sources = {
+        name: [one.name for one in vocabulary_learning.vocabulary_sources(name, spec)]
+        for name, spec in specs.items()
+    }
+    read_for_text = list(dict.fromkeys(sum(sources.values(), [])))
+    modules = _modules([*problems, *map(get_problem, read_for_text)])
     if num_processes is None:
         num_processes = available_cores()
-    modules = _modules(list(involved.values()))
     with Workers(num_processes, modules, progress=settings.progress) as workers:
-        jobs = [(one.name, split) for one in unfinished for split in one.splits]
-        jobs += [(one.name, "train") for one in sum(sources.values(), [])]
+        jobs = _jobs(unfinished) + [(name, "train") for name in read_for_text]
         counts = _generate(jobs, settings, workers)
         for name, spec in specs.items():
-            _learn(name, spec, sources[name], settings)
+            settings.say(f"vocabulary {name}: learning from {', '.join(sources[name])}")
+            raw_paths = {one: settings.raw_path(one, "train") for one in sources[name]}
+            texts = vocabulary_learning.training_texts(name, raw_paths, settings.seed)
+            vocabulary_learning.learn_vocabulary(
+                name, spec, texts, settings.data_dir, seed=settings.seed
+            )
         # Those that fitted, until a vocabulary was learned again.
         late = [
             one
             for one in problems
             if one not in unfinished and _reason_to_generate(one, settings)
         ]
-        jobs = [(one.name, split) for one in late for split in one.splits]
-        counts |= _generate(
-            [job for job in jobs if job not in counts], settings, workers
-        )
+        if missing := [job for job in _jobs(late) if job not in counts]:
+            counts |= _generate(missing, settings, workers)
         _write([*unfinished, *late], counts, settings, workers)
+
+
+def _jobs(problems: Sequence[Problem]) -> list[tuple[str, str]]:
+    return [(one.name, split) for one in problems for split in one.splits]
 
 
 def _reason_to_generate(
@@ -157,47 +162,6 @@ def _reason_to_generate(
     if not reason and settings.num_shards and num_shards != settings.num_shards:
         reason = f"there are {num_shards} shards, not {settings.num_shards}"
     return f"made again, because {reason}" if reason else None
-
-
-def _stale_vocabularies(
-    problems: list[Problem], settings: _Settings
-) -> dict[str, VocabularySpec]:
-    """Gives the specs of vocabularies that must be learned."""
-    stale = {}
-    for name in vocabulary.text_vocabulary_names(problems):
-        spec = vocabulary.vocabulary_spec(name)
-        if spec.kind == "byte":
-            continue
-        stored = vocabulary.read_origin(name, settings.data_dir)
-        now = _origin(_sources(name, spec), settings.seed)
-        if (
-            stored is None
-            or VocabularySpec(**_tuples(stored["spec"])) != spec
-            or stored["origin"]["seed"] != now["seed"]
-            # A problem registered since does not change what others were made with.
-            or any(
-                version != now["versions"].get(one, version)
-                for one, version in stored["origin"]["versions"].items()
-            )
-        ):
-            stale[name] = spec
-    return stale
-
-
-def _tuples(spec: dict) -> dict:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
-
-
-def _origin(sources: list[Problem], seed: int) -> dict:
-    return {"seed": seed, "versions": {one.name: one.version for one in sources}}
-
-
-def _sources(name: str, spec: VocabularySpec) -> list[Problem]:
-    """Gives the problems whose training text a vocabulary is learned from."""
-    if spec.problems:
-        return [get_problem(one) for one in sorted(spec.problems)]
-    everyone = [get_problem(one) for one in registry.problems.names()]
-    return [one for one in everyone if name in vocabulary.text_vocabulary_names([one])]
 
 
 def _modules(problems: list[Problem]) -> list[str]:
@@ -254,85 +218,12 @@ def _generate(
 ) -> dict[tuple[str, str], int]:
     """Fetches downloads and makes raw examples; gives how many by problem and split."""
     jobs = list(dict.fromkeys(jobs))
-    if not jobs:
-        return {}
     problems = [get_problem(name) for name in dict.fromkeys(name for name, _ in jobs)]
     downloads = dict.fromkeys(one for each in problems for one in each.downloads)
     fetch_all(list(downloads), settings.tmp_dir, progress=settings.progress)
     tasks = [(*job, settings.raw_path(*job), settings.tmp_dir) for job in jobs]
-    done = workers.run(_generate_split, tasks, label="generate")
+    done = workers.run(shards.generate_split, tasks, label="generate")
     return {jobs[place]: number for place, number in done}
-
-
-def _generate_split(problem_name: str, split: str, path: str, tmp_dir: str) -> int:
-    """Writes the raw examples of a split, and where each lies; gives how many."""
-    problem = get_problem(problem_name)
-    places = []
-    with records.RecordWriter(path) as writer:
-        number = 0
-        try:
-            for number, example in enumerate(problem.generate(split, tmp_dir)):
-                values = records.raw_values(problem, split, number, example)
-                record = records.pack(values)
-                places.append((writer.write(record), len(record)))
-                if number % 64 == 63:
-                    count(64)
-        except Exception as error:
-            error.add_note(
-                f"While generating problem '{problem_name}', split '{split}', near "
-                f"example {number}."
-            )
-            raise
-    count(len(places) % 64)
-    if not places:
-        raise ValueError(
-            f"Problem '{problem_name}' yields no example for split '{split}'; at least "
-            f"one was expected in each of {', '.join(problem.splits)}. Correct "
-            "`generate`, or `test_splits`."
-        )
-    np.save(path + ".npy", np.array(places, np.int64))
-    return len(places)
-
-
-def _learn(
-    name: str, spec: VocabularySpec, sources: list[Problem], settings: _Settings
-) -> None:
-    settings.say(f"vocabulary {name}: learned from {len(sources)} problems")
-    texts = _training_texts(name, sources, settings)
-    origin = _origin(sources, settings.seed)
-    learned = vocabulary.learn_vocabulary(
-        name, spec, texts, settings.data_dir, origin=origin
-    )
-    settings.say(f"vocabulary {name}: {learned.size} ids")
-
-
-def _training_texts(
-    name: str, sources: list[Problem], settings: _Settings
-) -> Iterator[str]:
-    """Yields the text of a bounded, seeded choice of training examples."""
-    most = MAX_VOCABULARY_EXAMPLES // len(sources)
-    for problem in sources:
-        columns = [
-            column
-            for column, feature in problem.features.items()
-            if feature.modality == TEXT and feature.vocabulary == name
-        ]
-        path = settings.raw_path(problem.name, "train")
-        places = np.load(path + ".npy")
-        if len(places) > most:
-            generator = _generator(settings.seed, name, problem.name)
-            chosen = generator.choice(len(places), most, replace=False)
-            places = places[np.sort(chosen)]
-        file = records.RecordFile(path)
-        for offset, size in places.tolist():
-            example = records.unpack(file.read(offset, size))
-            for column in columns:
-                yield example[column].decode("utf-8")
-        file.close()
-
-
-def _generator(seed: int, *words: str) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32("/".join(words).encode())])
 
 
 def _write(
@@ -346,19 +237,22 @@ def _write(
     waiting: dict[str, dict[str, list]] = {}
     for problem in problems:
         _remove_old(problem.name, settings.data_dir)
+        waiting[problem.name] = {}
         for split in problem.splits:
-            raw = settings.raw_path(problem.name, split)
-            num_shards = _num_shards(split, raw, settings.num_shards)
-            waiting.setdefault(problem.name, {})[split] = [None] * num_shards
+            raw_path = settings.raw_path(problem.name, split)
+            num_shards = _num_shards(split, raw_path, settings.num_shards)
+            waiting[problem.name][split] = [None] * num_shards
             tasks += [
-                (problem.name, split, shard, num_shards, raw, settings)
+                (problem.name, split, shard, num_shards, raw_path)
+                + (settings.data_dir, settings.seed)
                 for shard in range(num_shards)
             ]
-    total = sum(counts[one.name, split] for one in problems for split in one.splits)
-    for place, result in workers.run(_write_shard, tasks, label="write", total=total):
+    total = sum(counts[job] for job in _jobs(problems))
+    done = workers.run(shards.write_shard, tasks, label="write", total=total)
+    for place, result in done:
         name, split, shard = tasks[place][:3]
         waiting[name][split][shard] = result
-        if all(None not in shards for shards in waiting[name].values()):
+        if all(None not in results for results in waiting[name].values()):
             _finish(get_problem(name), waiting.pop(name), settings)
 
 
@@ -381,83 +275,17 @@ def _remove_old(problem_name: str, data_dir: str) -> None:
             os.remove(os.path.join(data_dir, name))
 
 
-@functools.lru_cache(maxsize=16)
-def _vocabulary(name: str, data_dir: str, fingerprint: str) -> vocabulary.Vocabulary:
-    return vocabulary.load_vocabulary(name, data_dir)
-
-
-def _write_shard(
-    problem_name: str,
-    split: str,
-    shard: int,
-    num_shards: int,
-    raw: str,
-    settings: _Settings,
-) -> tuple[dict, np.ndarray]:
-    """Writes one shard; gives its entry in the manifest and its rows of the index."""
-    problem = get_problem(problem_name)
-    vocabularies = {
-        name: _vocabulary(
-            name,
-            settings.data_dir,
-            manifests.vocabulary_fingerprint(name, settings.data_dir) or "",
-        )
-        for name in vocabulary.text_vocabulary_names([problem])
-    }
-    places = np.load(raw + ".npy")
-    order = _generator(settings.seed, problem_name, split).permutation(len(places))
-    mine = places[np.array_split(order, num_shards)[shard]].tolist()
-    name = manifests.shard_name(problem_name, split, shard, num_shards)
-    path = os.path.join(settings.data_dir, name)
-    rows = [records.empty_index(problem)]
-    file = records.RecordFile(raw)
-    with (
-        written_aside(path) as temporary,
-        records.RecordWriter(temporary) as writer,
-    ):
-        for begin in range(0, len(mine), _CHUNK):
-            chunk = [file.read(*place) for place in mine[begin : begin + _CHUNK]]
-            rows.append(_write_chunk(problem, shard, chunk, vocabularies, writer))
-            count(len(chunk))
-    file.close()
-    entry = {
-        "name": name,
-        "examples": len(mine),
-        "bytes": os.path.getsize(path),
-        "sha256": sha256_of(path),
-    }
-    return entry, np.concatenate(rows)
-
-
-def _write_chunk(problem, shard, chunk, vocabularies, writer) -> np.ndarray:
-    examples = [records.unpack(record) for record in chunk]
-    rows = []
-    for values in records.encoded_values(problem, examples, vocabularies):
-        record = records.pack(values)
-        offset = writer.write(record)
-        rows.append([shard, offset, len(record), *records.lengths(problem, values)])
-    return np.array(rows, np.int64)
-
-
 def _finish(problem: Problem, written: dict[str, list], settings: _Settings) -> None:
     """Writes the index of each split, then the manifest."""
     splits = {}
     for split, results in written.items():
         index = np.concatenate([rows for _, rows in results])
-        name = manifests.index_name(problem.name, split)
-        path = os.path.join(settings.data_dir, name)
-        with written_aside(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, index)
-        shards = [entry for entry, _ in results]
+        entries = [entry for entry, _ in results]
         splits[split] = {
             "examples": len(index),
-            "bytes": sum(entry["bytes"] for entry in shards),
+            "bytes": sum(entry["bytes"] for entry in entries),
             "lengths": manifests.describe_lengths(problem, index),
-            "index": {
-                "name": name,
-                "bytes": os.path.getsize(path),
-                "sha256": sha256_of(path),
-            },
-            "shards": shards,
+            "index": shards.write_index(problem.name, split, index, settings.data_dir),
+            "shards": entries,
         }
     manifests.write_manifest(problem, settings.data_dir, splits, settings.seed)

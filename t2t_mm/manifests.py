@@ -6,6 +6,7 @@ the one place that knows how shard files are called. Imports no TensorFlow.
 
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -44,6 +45,11 @@ def shard_name(problem_name: str, split: str, shard: int, num_shards: int) -> st
 def index_name(problem_name: str, split: str) -> str:
     """Gives the file name of a split's index."""
     return f"{problem_name}-{split}.index.npy"
+
+
+def seeded_generator(seed: int, *words: str) -> np.random.Generator:
+    """Gives random numbers that the seed and the words decide."""
+    return np.random.default_rng([seed, zlib.crc32("/".join(words).encode())])
 
 
 def vocabulary_fingerprint(name: str, data_dir: str) -> str | None:

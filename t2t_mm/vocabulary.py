@@ -1,27 +1,23 @@
 """Text <-> ids: learned sub-words or plain bytes, every string round-trips exactly.
 
 A text feature names its vocabulary; equal names share ids and weights. mm-datagen
-learns each vocabulary once and stores it beside the shards as `<name>.subwords.model`,
-a sentencepiece file that tensorflow-text can run too. Imports no TensorFlow.
+learns each once (`vocabulary_learning`) and stores it beside the shards as
+`<name>.subwords.model`, a sentencepiece file that tensorflow-text can run too.
+Imports no TensorFlow.
 """
 
 import hashlib
-import io
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from t2t_mm import registry
-from t2t_mm.files import sha256_of, write_atomically
 from t2t_mm.problem import CLASS_LABEL, TEXT, Problem
 
 PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
 _NUM_SPECIAL = 3
 _NUM_BYTES = 256
-# The longest text that sentencepiece learns from; far above a long paragraph.
-_MAX_SENTENCE_BYTES = 1 << 16
 # sentencepiece writes a blank as _BLOCK and so cannot tell the two apart. We rewrite
 # _BLOCK before it sees the text: _ESCAPE is always followed by a digit, which makes
 # the way back unambiguous.
@@ -193,21 +189,23 @@ class SubwordVocabulary(Vocabulary):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Gives the ids of each text."""
         self._check_unicode(texts)
-        return self._processor.encode([_escape(text) for text in texts], num_threads=1)
+        return self._processor.encode([escape(text) for text in texts], num_threads=1)
 
     def pieces(self, text: str) -> list[str]:
         """Gives the sub-words of a text; a blank shows as U+2581."""
-        return self._processor.encode(_escape(text), out_type=str)
+        return self._processor.encode(escape(text), out_type=str)
 
     def _decode(self, ids: list[int]) -> str:
-        return _unescape(self._processor.decode(ids))
+        return unescape(self._processor.decode(ids))
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Gives a text without U+2581, from which `unescape` makes the text again."""
     return text.replace(_ESCAPE, _ESCAPE + "0").replace(_BLOCK, _ESCAPE + "1")
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """Gives the text that `escape` was given."""
     return text.replace(_ESCAPE + "1", _BLOCK).replace(_ESCAPE + "0", _ESCAPE)
 
 
@@ -290,86 +288,3 @@ def vocabulary_sizes(
                 )
             sizes[name] = len(feature.labels)
     return sizes
-
-
-def learn_vocabulary(
-    name: str,
-    spec: VocabularySpec,
-    texts: Iterable[str],
-    data_dir: str,
-    *,
-    origin: Mapping | None = None,
-) -> Vocabulary:
-    """Learns a vocabulary from text and writes its file; equal text, equal bytes.
-
-    Args:
-      name: the vocabulary's name.
-      spec: how to make it; a byte vocabulary learns nothing and writes nothing.
-      texts: training text, any number of strings; equal ones count once.
-      data_dir: where the file goes, and beside it a description in JSON.
-      origin: what the texts were, kept in the description: see `read_origin`.
-
-    Raises:
-      ValueError: if there is no text.
-    """
-    if spec.kind == "byte":
-        return ByteVocabulary(name)
-    unique = dict.fromkeys(_escape(text) for text in texts)
-    unique.pop("", None)
-    if not unique:
-        raise ValueError(
-            f"Vocabulary '{name}' came without training text; expected text features "
-            f"of {', '.join(spec.problems) or 'its problems'}. Check their `generate`."
-        )
-    model = _train_subwords(unique, spec.size)
-    path = vocabulary_path(data_dir, name)
-    write_atomically(path, model)
-    description = {
-        "spec": asdict(spec),
-        "origin": dict(origin or {}),
-        "sha256": hashlib.sha256(model).hexdigest(),
-    }
-    content = json.dumps(description, indent=1, sort_keys=True)
-    write_atomically(path + ".json", content.encode())
-    return SubwordVocabulary(name, model)
-
-
-def _train_subwords(texts: Iterable[str], size: int) -> bytes:
-    """Runs sentencepiece; byte-pair encoding learns 10 times faster than unigram."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=size,
-        hard_vocab_limit=False,
-        pad_id=PAD_ID,
-        eos_id=EOS_ID,
-        unk_id=UNKNOWN_ID,
-        bos_id=-1,
-        byte_fallback=True,
-        character_coverage=0.9999,
-        normalization_rule_name="identity",
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        max_sentence_length=_MAX_SENTENCE_BYTES,
-        num_threads=1,
-        minloglevel=2,
-    )
-    return model.getvalue()
-
-
-def read_origin(name: str, data_dir: str) -> dict | None:
-    """Gives what a stored vocabulary was learned from, or None if it is not whole."""
-    path = vocabulary_path(data_dir, name)
-    try:
-        with open(path + ".json", encoding="utf-8") as file:
-            description = json.load(file)
-        if sha256_of(path) != description["sha256"]:
-            return None
-        return {"spec": description["spec"], "origin": description["origin"]}
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        return None

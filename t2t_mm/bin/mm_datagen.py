@@ -4,7 +4,7 @@ mm-datagen --problem=eight_small --data_dir=~/data              make what is not
 mm-datagen --problem=image_emoji --data_dir=~/data --inspect    look at what is there
 
 Interrupt it whenever you like; the same command goes on. Finished problems are checked
-and skipped; a problem whose version, features, seed or vocabulary changed is made again.
+and skipped; one whose version, features, seed or vocabulary changed is made again.
 """
 
 import sys
