@@ -2,8 +2,11 @@
 
 What a user's own problems, models and sets need stands here; importing it does not
 import TensorFlow. The commands `mm-datagen`, `mm-trainer`, `mm-decoder`, `mm-eval`,
-`mm-report` and `mm-registry` are the front door.
+`mm-report` and `mm-registry` are the front door; `t2t_mm.train` is mm-trainer as a
+function.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from t2t_mm.configuration import HParams, setting
 from t2t_mm.mixture import Mixture
@@ -18,6 +21,9 @@ from t2t_mm.registry import (
     register_problem,
     register_vocabulary,
 )
+
+if TYPE_CHECKING:
+    from t2t_mm.trainer import train as train
 
 __version__ = "0.1.0"
 
@@ -36,4 +42,14 @@ __all__ = [
     "register_problem",
     "register_vocabulary",
     "setting",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Gives `train`, imported when it is first used, since TensorFlow comes with it."""
+    if name == "train":
+        from t2t_mm.trainer import train
+
+        return train
+    raise AttributeError(f"module 't2t_mm' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""Adam with one op per variable; made by `optimizers.adam`, used by the compiled step."""
+"""Adam with one op per variable; `optimizers.adam` makes it for the trainer."""
 
 from typing import Any
 

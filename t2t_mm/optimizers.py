@@ -57,7 +57,7 @@ def adafactor(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimiz
 
 @register_optimizer
 def lamb(hparams: HParams, learning_rate: Any) -> "keras.optimizers.Optimizer":
-    """LAMB: Adam with a trust ratio per variable, for large batches (You et al. 2020)."""
+    """LAMB: Adam with a trust ratio per variable (You et al. 2020)."""
     import keras
 
     return keras.optimizers.Lamb(

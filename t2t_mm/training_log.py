@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from t2t_mm import metrics
 from t2t_mm.files import write_atomically
 from t2t_mm.run_history import METRICS_FILE
 from t2t_mm.train_step import NUMBERS, StepOutput
@@ -185,7 +186,10 @@ def _evaluation_text(
     lines = [f"-- step {step}, {split} --"]
     width = max(map(len, evaluations), default=0)
     for problem, result in evaluations.items():
-        scores = ", ".join(f"{k} {v:.2f}" for k, v in result["metrics"].items())
+        scores = ", ".join(
+            f"{metrics.title_of(name)} {metrics.format_score(name, value)}"
+            for name, value in result["metrics"].items()
+        )
         lines.append(
             f"{problem:<{width}}  loss {result['loss']:.3f}, "
             f"accuracy {result['accuracy']:.3f}, {scores} "
