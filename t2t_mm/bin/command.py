@@ -24,6 +24,7 @@ anything else (with its traceback).
 
 import inspect
 import os
+import re
 import sys
 import tempfile
 import textwrap
@@ -162,6 +163,31 @@ def load_zoo(user_dir: str | None = None) -> None:
         plugins.import_user_dir(user_dir)
 
 
+def start_tensorflow(values: flags.FlagValues) -> None:
+    """Imports TensorFlow, holding back what it says of GPUs that are not there.
+
+    Its lines come before its own log level counts, straight to the file descriptor.
+    They are shown if the import fails, or with --debug.
+    """
+    if values.debug:
+        import tensorflow  # noqa: F401
+
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401, F811
+        except BaseException:
+            held_back.seek(0)
+            os.write(kept, held_back.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def read_gin(values: flags.FlagValues) -> None:
     """Reads `--gin_file` and `--gin_binding`; call it after importing the engine.
 
@@ -212,7 +238,8 @@ def run(
     Returns:
       The exit code.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Without it, TensorFlow reports on each start that it found no GPU, as an error.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = list(sys.argv[1:] if argv is None else argv)
     values = flags.FlagValues()
     define_flags(values)
@@ -305,15 +332,24 @@ def _is_users_mistake(error: BaseException) -> bool:
         return True
     if not isinstance(error, ValueError | TypeError):
         return False
-    remote = getattr(error.__cause__, "tb", None)  # raised in a worker process
-    if isinstance(remote, str):
-        places = [row for row in remote.splitlines() if row.startswith('  File "')]
-        return bool(places) and places[-1].startswith(f'  File "{_PACKAGE}{os.sep}')
+    return _raised_in(error).startswith(_PACKAGE + os.sep)
+
+
+def _raised_in(error: BaseException) -> str:
+    """Gives the file that raised an error, here, in a worker process or in a graph."""
+    remote = getattr(error.__cause__, "tb", None)
+    if isinstance(remote, str):  # a worker process sends its traceback as text
+        return (["", *re.findall(r'^  File "(.+?)", line', remote, re.MULTILINE)])[-1]
+    traced = getattr(error, "ag_error_metadata", None)
+    if traced and traced.translated_stack:  # a function that TensorFlow rewrote
+        return traced.translated_stack[0].filename
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and frames[-1].filename.startswith(_PACKAGE + os.sep)
+    return frames[-1].filename if frames else ""
 
 
 def _message(error: BaseException) -> str:
+    if traced := getattr(error, "ag_error_metadata", None):
+        return traced.cause_message.partition(": ")[2]
     if not isinstance(error, OSError) or error.strerror is None:
         # gin adds where the call went through it, with addresses in memory.
         return str(error).split("\n  In call to configurable")[0].strip()

@@ -34,10 +34,15 @@ _DROPPED = {
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of mm-decoder."""
     command.define_run_flags(values)
-    flags.DEFINE_string("problem", None, "one of the run's problems", flag_values=values)
+    flags.DEFINE_string(
+        "problem", None, "one of the run's problems", flag_values=values
+    )
     command.define_path(values, "data_dir", None, "by default as the run was trained")
     flags.DEFINE_string(
-        "step", None, "a checkpoint's step, or best; default: newest", flag_values=values
+        "step",
+        None,
+        "a checkpoint's step, or best; default: newest",
+        flag_values=values,
     )
     command.define_path(
         values, "decode_from_file", None, "inputs, a line each; - for standard input"
@@ -45,7 +50,9 @@ def define_flags(values: flags.FlagValues) -> None:
     command.define_path(
         values, "decode_to_file", None, "outputs, a line each; default: standard output"
     )
-    flags.DEFINE_string("split", None, "decode this split of the data", flag_values=values)
+    flags.DEFINE_string(
+        "split", None, "decode this split of the data", flag_values=values
+    )
     flags.DEFINE_integer(
         "limit", None, "decode that many only", lower_bound=1, flag_values=values
     )
@@ -79,8 +86,10 @@ def decode(values: flags.FlagValues) -> int | None:
     if values.decode_from_file not in (None, "-"):
         _check_file(values.decode_from_file)
     command.load_zoo(values.t2t_usr_dir)
-    command.read_gin(values)
+    command.start_tensorflow(values)
     from t2t_mm import inference
+
+    command.read_gin(values)
 
     step = int(values.step) if values.step and values.step.isdigit() else values.step
     run = inference.load_run(values.output_dir, data_dir=values.data_dir, step=step)
@@ -189,9 +198,9 @@ def _decode_split(run: "Run", values: flags.FlagValues) -> None:
 
 def _converse(run: "Run", values: flags.FlagValues) -> None:
     """Answers what is typed until an empty line or the end of input."""
-    from t2t_mm.problem import TEXT
-
     import readline  # noqa: F401  (gives input() a history)
+
+    from t2t_mm.problem import TEXT
 
     is_text = run.problem(values.problem).inputs.modality == TEXT
     print(

@@ -68,6 +68,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def score(values: flags.FlagValues) -> None:
     """Scores what the flags name; prints each row as soon as it is there."""
     command.load_zoo(values.t2t_usr_dir)
+    command.start_tensorflow(values)
     from t2t_mm import inference, manifests
     from t2t_mm.mixture import parse_problems
 

@@ -311,6 +311,18 @@ def test_an_error_of_ours_in_a_worker_process_is_a_message(capsys):
     assert capsys.readouterr().err.startswith("mm-toy: --hparams has 'x'")
 
 
+def test_an_error_of_ours_inside_a_compiled_function_is_a_message(capsys):
+    import tensorflow as tf
+
+    @tf.function
+    def compiled(x):
+        configuration.parse_overrides("x", configuration.HParams())
+        return x
+
+    assert run([], lambda values: compiled(tf.constant(1))) == 2
+    assert capsys.readouterr().err.startswith("mm-toy: --hparams has 'x'; expected")
+
+
 def test_a_reader_that_goes_away_is_no_error():
     code = (
         "import sys\n"
