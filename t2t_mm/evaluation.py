@@ -78,6 +78,7 @@ def evaluate(
         predictions += inference.predict(
             model, problem, batch, vocabularies, max_length=longest
         )
+        _check_counts(problem, split, references, predictions)
         for index in range(first, len(references)):
             if index in wanted:
                 row = {key: value[index - first] for key, value in batch.items()}
@@ -86,7 +87,6 @@ def evaluate(
                     _sample(problem, row, predictions[index], vocabularies)
                     | _input_file(problem, row, run_dir, name)
                 )
-    _check_counts(problem, split, references, predictions)
     return {
         "examples": len(references),
         "loss": totals["loss_sum"] / totals["weight"],
@@ -106,8 +106,9 @@ def _compiled_losses(model: Any, problem: Problem) -> Callable:
         # A weak reference, or the function would keep its own key alive.
         model_reference = weakref.ref(model)
         name = problem.name
+        signature = input_pipeline.batch_signature(problem)
 
-        @tf.function(input_signature=[input_pipeline.batch_signature(problem)])
+        @tf.function(input_signature=[signature], autograph=False)
         def losses_of(batch):
             live: Any = model_reference()
             losses = live.losses_of(name, batch, training=False)
@@ -175,11 +176,11 @@ def _input_file(
 def _check_counts(
     problem: Problem, split: str, references: list[str], predictions: list[Any]
 ) -> None:
-    if not references or len(references) != len(predictions):
+    if len(references) != len(predictions):
         raise ValueError(
             f"Evaluating '{problem.name}' ({split}) gave {len(references)} references "
-            f"and {len(predictions)} answers; expected as many of both, at least one. "
-            "Check that the limit is above 0 and run mm-datagen again."
+            f"and {len(predictions)} answers; expected an answer to each example. "
+            "Correct the model's decoding."
         )
 
 
