@@ -114,7 +114,9 @@ def _compiled_losses(model: Any, problem: Problem) -> Callable:
             losses = live.losses_of(name, batch, training=False)
             return {key: losses[key] for key in ("loss_sum", "weight", "correct")}
 
-        compiled[name] = losses_of
+        # As one concrete function: TensorFlow would count the traces of all problems
+        # together and warn of frequent retracing.
+        compiled[name] = losses_of.get_concrete_function()
     return compiled[problem.name]
 
 
