@@ -15,16 +15,19 @@ import tensorflow as tf
 MODEL, OPTIMIZER, TRAINER = "model", "optimizer", "trainer"
 
 
-def flat_map(prefix: str, variables: Iterable[keras.Variable]) -> dict:
+def flat_map(
+    prefix: str, variables: Iterable[keras.Variable], owner: str = ""
+) -> dict[str, tf.Variable]:
     """Gives `{prefix/path: variable}`.
 
-    Integer variables (the states of random generators) are counted instead of named
-    by their path: Keras numbers generators through a process, so the same model
-    built twice has other paths.
+    Keras numbers random generators and optimizers through a process, so that the same
+    model built twice has other paths. Therefore the states of a model's generators
+    (its integer variables) are counted, and the owner's name is left out.
 
     Args:
       prefix: first part of every key.
       variables: Keras variables.
+      owner: first part of the paths that is left out.
 
     Raises:
       ValueError: if two variables have the same path.
@@ -32,7 +35,7 @@ def flat_map(prefix: str, variables: Iterable[keras.Variable]) -> dict:
     flat: dict[str, tf.Variable] = {}
     num_integers = 0
     for variable in variables:
-        key = f"{prefix}/{variable.path}"
+        key = f"{prefix}/{variable.path.removeprefix(owner)}"
         if tf.as_dtype(variable.dtype).is_integer and prefix == MODEL:
             key = f"{prefix}/random_state_{num_integers}"
             num_integers += 1
@@ -85,7 +88,8 @@ class TrainingState:
     def variables(self) -> Mapping[str, tf.Variable]:
         """Gives every variable of the state by a unique name."""
         flat = flat_map(MODEL, self.model.variables)
-        flat |= flat_map(OPTIMIZER, self.optimizer.variables)
+        owner = f"{self.optimizer.name}/"
+        flat |= flat_map(OPTIMIZER, self.optimizer.variables, owner)
         flat[f"{TRAINER}/counters"] = self._counters
         flat[f"{TRAINER}/best_loss"] = self._best
         for name, variable in self._positions.items():
