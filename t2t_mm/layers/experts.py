@@ -90,22 +90,28 @@ class MixtureOfExperts(keras.layers.Layer):
         self.num_experts = num_experts
         self.expert_size = expert_size
         self.experts_per_position = experts_per_position
-        self.noise = keras.random.SeedGenerator(name=f"{self.name}_noise")
+        self.noise = keras.random.SeedGenerator()
 
     def build(self, input_shape):
         """Makes gates [D, E], at zero, and experts [E, D, F], [E, F, D]."""
         depth, experts, size = input_shape[-1], self.num_experts, self.expert_size
 
-        def weight(name, shape, initializer):
-            return self.add_weight(shape=shape, initializer=initializer, name=name)
+        def weight(name, shape, initializer, **options):
+            return self.add_weight(
+                shape=shape, initializer=initializer, name=name, **options
+            )
 
         uniform = keras.initializers.RandomUniform
         into, out = (3 / depth) ** 0.5, (3 / size) ** 0.5
-        self.gate = weight("gate", (depth, experts), "zeros")
-        self.gate_noise = weight("gate_noise", (depth, experts), "zeros")
+        # Routing is float32's: rounded by autocast, close scores would change places.
+        gates = (depth, experts)
+        self.gate = weight("gate", gates, "zeros", autocast=False)
+        self.gate_noise = weight("gate_noise", gates, "zeros", autocast=False)
         self.hidden = weight("hidden", (experts, depth, size), uniform(-into, into))
         self.hidden_bias = weight("hidden_bias", (experts, 1, size), "zeros")
-        self.output_weight = weight("output", (experts, size, depth), uniform(-out, out))
+        self.output_weight = weight(
+            "output", (experts, size, depth), uniform(-out, out)
+        )
         self.output_bias = weight("output_bias", (experts, 1, depth), "zeros")
 
     def call(self, x, mask, *, training: bool):
@@ -153,7 +159,9 @@ class MixtureOfExperts(keras.layers.Layer):
         k = self.experts_per_position
         to_stay, to_enter = top[:, k : k + 1], top[:, k - 1 : k]  # [N, 1]
         threshold = tf.where(noisy > to_stay, to_stay, to_enter)
-        return tf.reduce_sum(0.5 * tf.math.erfc((threshold - clean) / scale / 2**0.5), 0)
+        return tf.reduce_sum(
+            0.5 * tf.math.erfc((threshold - clean) / scale / 2**0.5), 0
+        )
 
     def _ask(self, x, gates, experts):
         """Gives the gated sum of the chosen experts' answers, [N, D]."""

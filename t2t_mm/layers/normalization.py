@@ -55,8 +55,13 @@ class LayerNorm(keras.layers.Layer):
     def build(self, input_shape):
         """Makes scale and bias, [D] each."""
         size = (input_shape[-1],)
-        self.scale = self.add_weight(shape=size, initializer="ones", name="scale")
-        self.bias = self.add_weight(shape=size, initializer="zeros", name="bias")
+        # Without autocast: low precision would round them before the cast in `call`.
+        self.scale = self.add_weight(
+            shape=size, initializer="ones", name="scale", autocast=False
+        )
+        self.bias = self.add_weight(
+            shape=size, initializer="zeros", name="bias", autocast=False
+        )
 
     def call(self, x):
         """Gives the normalised tensor."""
