@@ -148,7 +148,7 @@ class Registry:
 
 def _decorator_names(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
     return [
-        keyword.value.value
+        str(keyword.value.value)
         for decorator in node.decorator_list
         if isinstance(decorator, ast.Call)
         for keyword in decorator.keywords

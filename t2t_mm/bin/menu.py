@@ -60,8 +60,7 @@ def _values(kind: str, target) -> dict:
     if kind == "hparams sets":
         return dataclasses.asdict(target())
     if kind in ("mixtures", "vocabularies"):
-        made = target()
-        return dataclasses.asdict(made) if dataclasses.is_dataclass(made) else {}
+        return dataclasses.asdict(target())
     if kind == "problems":
         problem = target()
         return {

@@ -98,8 +98,10 @@ def _check_name_is_free(package: str, folder: str) -> None:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         spec = None
-    places = list(spec.submodule_search_locations or [spec.origin]) if spec else []
-    if folder not in [os.path.realpath(place) for place in places if place]:
+    places: list[str] = []
+    if spec:
+        places = list(spec.submodule_search_locations or [spec.origin or "built in"])
+    if folder not in [os.path.realpath(place) for place in places]:
         taken = places[0] if places else "no importable package"
         raise ValueError(
             f"--t2t_usr_dir={folder} cannot be imported as '{package}': that name is "
