@@ -19,6 +19,7 @@ import tqdm
 
 from t2t_mm.files import sha256_of
 from t2t_mm.problem import Download
+from t2t_mm.workers import LOG_SECONDS, REDRAW_SECONDS
 
 _NETWORK_SIGNS = (
     "NewConnectionError",
@@ -90,10 +91,11 @@ def fetch(download: Download, tmp_dir: str, *, progress: bool) -> str:
     with (
         tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as aside,
         tqdm.tqdm(
-            desc=f"fetch {download.filename}"[:48],
+            desc=f"fetch {download.package} {download.version}",
             unit="B",
             unit_scale=True,
             disable=not progress,
+            mininterval=REDRAW_SECONDS if sys.stderr.isatty() else LOG_SECONDS,
         ) as bar,
     ):
         _run(download, aside, folder, bar)
@@ -106,6 +108,8 @@ def fetch(download: Download, tmp_dir: str, *, progress: bool) -> str:
                 "changed it on the way or on the index. Try again, and if it stays so, "
                 f"put a file with the right content into {folder} by hand."
             )
+        bar.total = os.path.getsize(fetched)
+        bar.update(bar.total - bar.n)
         os.replace(fetched, path)
     return path
 

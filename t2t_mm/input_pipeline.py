@@ -11,7 +11,6 @@ here they are read, parsed a batch at a time, decoded and padded to the batch's 
 """
 
 import functools
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,46 +18,10 @@ import tensorflow as tf
 
 from t2t_mm import batch_plan
 from t2t_mm.configuration import HParams
-from t2t_mm.manifests import check_manifest
 from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature, Problem
-from t2t_mm.records import LENGTHS, OFFSET, SHARD, SIZE, RecordFile
+from t2t_mm.split_reader import SplitReader
 
-_OPEN_SHARDS = 128
 _PREFETCHED_BATCHES = 4
-
-
-class _Split:
-    """The records of a split, read by row of its index.
-
-    Args:
-      problem, split: what to read.
-      data_dir: where mm-datagen put it.
-
-    Raises:
-      FileNotFoundError, ValueError: as `check_manifest`.
-    """
-
-    def __init__(self, problem: Problem, split: str, data_dir: str):
-        splits = check_manifest(data_dir, problem)["splits"]
-        if split not in splits:
-            raise ValueError(
-                f"Problem '{problem.name}' has no split '{split}'; expected one of "
-                f"{', '.join(splits)}. Name one of them."
-            )
-        self._paths = [
-            os.path.join(data_dir, shard["name"]) for shard in splits[split]["shards"]
-        ]
-        index_path = os.path.join(data_dir, splits[split]["index"]["name"])
-        self.index = np.load(index_path, allow_pickle=False)
-        self._file = functools.lru_cache(_OPEN_SHARDS)(RecordFile)
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Gives the serialized examples of some rows: bytes [B]."""
-        records = np.empty(len(rows), object)
-        for place, row in enumerate(self.index[rows, :LENGTHS].tolist()):
-            file = self._file(self._paths[row[SHARD]])
-            records[place] = file.read(row[OFFSET], row[SIZE])
-        return records
 
 
 def training_batches(
@@ -86,9 +49,9 @@ def training_batches(
       FileNotFoundError, ValueError: if there is no data, it does not fit, or every
         example is over-long.
     """
-    split = _Split(problem, "train", data_dir)
+    reader = SplitReader(problem, "train", data_dir)
     limits = batch_plan.batch_limits(problem, hparams)
-    rows = batch_plan.kept_rows(split.index, limits)
+    rows = batch_plan.kept_rows(reader.index, limits)
     if not len(rows):
         raise ValueError(
             f"Every training example of problem '{problem.name}' is longer than "
@@ -100,11 +63,11 @@ def training_batches(
         epoch, done = (int(number) for number in start)
         while True:
             key = (seed, epoch, batch_plan.problem_key(problem))
-            plan = batch_plan.training_plan(split.index, rows, limits, key)
+            plan = batch_plan.training_plan(reader.index, rows, limits, key)
             for place in range(done, len(plan)):
                 last = place + 1 == len(plan)
                 position = (epoch + 1, 0) if last else (epoch, place + 1)
-                yield np.array(position, np.int64), split.read(plan[place])
+                yield np.array(position, np.int64), reader.read(plan[place])
             epoch, done = epoch + 1, 0
 
     signature = (tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.string))
@@ -140,13 +103,13 @@ def evaluation_batches(
       FileNotFoundError, ValueError: if there is no data, it does not fit, or has no
         such split.
     """
-    records = _Split(problem, split, data_dir)
+    reader = SplitReader(problem, split, data_dir)
     limits = batch_plan.batch_limits(problem, hparams)
-    plan = batch_plan.evaluation_plan(records.index, limits, limit)
+    plan = batch_plan.evaluation_plan(reader.index, limits, limit)
 
     def generate() -> Iterator[np.ndarray]:
         for rows in plan:
-            yield records.read(rows)
+            yield reader.read(rows)
 
     signature = tf.TensorSpec([None], tf.string)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
@@ -263,14 +226,14 @@ def _audio(contents: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
 def count_dropped(problem: Problem, data_dir: str, hparams: HParams) -> int:
     """Gives how many training examples are left out because they are over-long."""
-    index = _Split(problem, "train", data_dir).index
+    index = SplitReader(problem, "train", data_dir).index
     limits = batch_plan.batch_limits(problem, hparams)
     return len(index) - len(batch_plan.kept_rows(index, limits))
 
 
 def describe_batches(problem: Problem, data_dir: str, hparams: HParams) -> str:
     """Gives a line for the trainer's log: batches an epoch, their size, padding."""
-    index = _Split(problem, "train", data_dir).index
+    index = SplitReader(problem, "train", data_dir).index
     limits = batch_plan.batch_limits(problem, hparams)
     rows = batch_plan.kept_rows(index, limits)
     plan = batch_plan.training_plan(index, rows, limits, (0, 0))

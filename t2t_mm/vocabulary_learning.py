@@ -43,10 +43,9 @@ _CUTS = re.compile(r"(?<=\w)(?=[^\w\s])|(?<=\w[^\w\s])(?=\w)")
 
 def vocabulary_sources(name: str, spec: VocabularySpec) -> list[Problem]:
     """Gives the problems whose training text a vocabulary is learned from."""
-    if spec.problems:
-        return [get_problem(one) for one in sorted(spec.problems)]
-    everyone = [get_problem(one) for one in registry.problems.names()]
-    return [one for one in everyone if name in text_vocabulary_names([one])]
+    names = sorted(spec.problems) or registry.problems.names()
+    problems = [get_problem(one) for one in names]
+    return [one for one in problems if name in text_vocabulary_names([one])]
 
 
 def stale_vocabularies(

@@ -1,6 +1,6 @@
 """Runs functions in several processes, with one progress bar.
 
-Called by datagen alone. The processes are fresh interpreters ("spawn"): they share no
+Called by datagen. The processes are fresh interpreters ("spawn"): they share no
 memory with this one, so that TensorFlow or threads here do them no harm. They import
 the modules they are told to, stop when this process dies, and iterate over sets of
 strings in the same order everywhere (PYTHONHASHSEED is 0).
@@ -22,7 +22,7 @@ import tqdm
 
 _POLL_SECONDS = 0.1
 # A terminal's bar is redrawn often; a log file gets a line now and then.
-_REDRAW_SECONDS, _LOG_SECONDS = 0.2, 10.0
+REDRAW_SECONDS, LOG_SECONDS = 0.2, 10.0
 # Set in a worker process by _start_worker: how many things all workers have done.
 _done: Any = None
 
@@ -110,7 +110,7 @@ class Workers:
             desc=label,
             unit=" examples",
             disable=not self._progress,
-            mininterval=_REDRAW_SECONDS if sys.stderr.isatty() else _LOG_SECONDS,
+            mininterval=REDRAW_SECONDS if sys.stderr.isatty() else LOG_SECONDS,
         ) as bar:
             if self._executor is None:
                 yield from _run_here(function, tasks, bar)

@@ -1,0 +1,72 @@
+"""Reads the records of a split by row of its index: any of them, in any order.
+
+Called by the input pipeline and by inspection. Imports no TensorFlow.
+"""
+
+import functools
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from t2t_mm.manifests import check_manifest
+from t2t_mm.problem import Problem
+from t2t_mm.records import LENGTHS, OFFSET, SHARD, SIZE, RecordFile
+
+_OPEN_SHARDS = 128
+
+
+class SplitReader:
+    """The records of a split.
+
+    Args:
+      problem, split: what to read.
+      data_dir: where mm-datagen put it.
+
+    Attributes:
+      manifest: of the problem, checked.
+      index: int64 [N, 3 + features], a row for each record; see `records`.
+
+    Raises:
+      FileNotFoundError, ValueError: if there is no such split, or its data does not fit
+        the problem.
+    """
+
+    def __init__(self, problem: Problem, split: str, data_dir: str):
+        self.manifest = check_manifest(data_dir, problem)
+        splits = self.manifest["splits"]
+        if split not in splits:
+            raise ValueError(
+                f"Problem '{problem.name}' has no split '{split}'; expected one of "
+                f"{', '.join(splits)}. Name one of them."
+            )
+        self._paths = [
+            os.path.join(data_dir, shard["name"]) for shard in splits[split]["shards"]
+        ]
+        index_path = os.path.join(data_dir, splits[split]["index"]["name"])
+        self.index = _load_index(index_path)
+        self._file = functools.lru_cache(_OPEN_SHARDS)(RecordFile)
+
+    def read(self, rows: Iterable[int]) -> np.ndarray:
+        """Gives the serialized examples of some rows: bytes [B].
+
+        Raises:
+          ValueError: if a shard is damaged there.
+        """
+        places = self.index[rows, :LENGTHS].tolist()
+        # Not a numpy bytes array, which would drop zeros at the end.
+        examples = np.empty(len(places), object)
+        for number, place in enumerate(places):
+            file = self._file(self._paths[place[SHARD]])
+            examples[number] = file.read(place[OFFSET], place[SIZE])
+        return examples
+
+
+def _load_index(path: str) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no index ({error}); the numpy file that mm-datagen writes was "
+            "expected. Delete it and run mm-datagen again."
+        ) from error
