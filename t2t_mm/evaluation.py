@@ -52,7 +52,7 @@ def evaluate(
       "prediction", and "inputs_file", a path from run_dir on, where there is one}]}.
 
     Raises:
-      ValueError: if the split has no examples.
+      ValueError: as `check_split`.
     """
     from t2t_mm import inference, input_pipeline
 
@@ -63,7 +63,8 @@ def evaluate(
     predictions: list[Any] = []
     shown: list[dict[str, Any]] = []
     manifest = manifests.read_manifest(data_dir, problem)
-    wanted = _spread(num_samples, _num_examples(manifest, split, data_dir, limit))
+    count = check_split(manifest, split, data_dir)
+    wanted = _spread(num_samples, count if limit is None else min(limit, count))
     longest = _longest_answer(manifest, problem, hparams)
     for batch in input_pipeline.evaluation_batches(
         problem, split, data_dir, hparams, limit=limit
@@ -120,9 +121,12 @@ def _compiled_losses(model: Any, problem: Problem) -> Callable:
     return compiled[problem.name]
 
 
-def _num_examples(
-    manifest: Mapping[str, Any], split: str, data_dir: str, limit: int | None
-) -> int:
+def check_split(manifest: Mapping[str, Any], split: str, data_dir: str) -> int:
+    """Gives the number of examples of a split.
+
+    Raises:
+      ValueError: if there is no such split, or nothing in it.
+    """
     name = manifest["problem"]
     if split not in manifest["splits"]:
         raise ValueError(
@@ -135,7 +139,7 @@ def _num_examples(
             f"Split '{split}' of problem '{name}' in {data_dir} has no examples; "
             "expected at least one. Run mm-datagen again."
         )
-    return count if limit is None else min(limit, count)
+    return count
 
 
 def _longest_answer(

@@ -69,7 +69,7 @@ def score(values: flags.FlagValues) -> None:
     """Scores what the flags name; prints each row as soon as it is there."""
     command.load_zoo(values.t2t_usr_dir)
     command.start_tensorflow(values)
-    from t2t_mm import inference, manifests
+    from t2t_mm import evaluation, inference, manifests
     from t2t_mm.mixture import parse_problems
 
     command.read_gin(values)
@@ -79,7 +79,9 @@ def score(values: flags.FlagValues) -> None:
     names = parse_problems(values.problem).problems if values.problem else run.problems
     problems = [run.problem(name) for name in names]
     for problem in problems:
-        manifests.check_manifest(run.data_dir, problem)
+        manifest = manifests.check_manifest(run.data_dir, problem)
+        for split in values.split:
+            evaluation.check_split(manifest, split, run.data_dir)
     record = _started_record(run)
     width = max(map(len, names))
     print(_table_row(width, "problem", "examples", "metric", "score", "baseline"))
