@@ -249,6 +249,8 @@ def parse_gin(files: list[str], bindings: list[str]) -> None:
             f"{_nearest_configurable(reason)}Expected lines such as "
             "train.eval_frequency = 500 or hparams.hidden_size = 64; text in quotes."
         ) from error
+    # gin locks what it read, and refuses modules with settings imported later.
+    gin.config._set_config_is_locked(False)
 
 
 def _nearest_configurable(reason: str) -> str:

@@ -138,6 +138,17 @@ def test_gin_files_are_read_and_bindings_win(tmp_path):
     assert configuration.unused_gin_bindings() == []
 
 
+def test_a_module_with_settings_may_be_imported_after_the_settings_were_read():
+    configuration.parse_gin([], ["toy_train.eval_frequency = 300"])
+
+    @gin.configurable(module="later")
+    def toy_late(size=1):
+        return size
+
+    assert toy_late() == 1
+    assert toy_train("run") == (300, "x")
+
+
 def test_bindings_that_nothing_read_are_listed():
     configuration.parse_gin([], ["toy_train.name = 'slow'", "hparams.dropout = 0.5"])
     configuration.configured_hparams("toy_tiny")
