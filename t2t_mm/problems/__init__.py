@@ -5,8 +5,12 @@ imports TensorFlow, nor any library that only `generate` needs.
 """
 
 from t2t_mm.problems import (  # noqa: F401
+    algorithmic,
+    digits,
+    eight_small,
     emoji,
     parsing,
     speech,
+    speech_emoji,
     translation,
 )

@@ -10,12 +10,8 @@ import zipfile
 from collections.abc import Iterator
 
 from t2t_mm import files
+from t2t_mm.downloads import path_of
 from t2t_mm.problem import Download
-
-
-def path_of(download: Download, tmp_dir: str) -> str:
-    """Gives where a fetched download lies."""
-    return os.path.join(tmp_dir, "downloads", download.filename)
 
 
 def open_wheel(download: Download, tmp_dir: str) -> zipfile.ZipFile:
@@ -110,9 +106,7 @@ def extracted_folder(download: Download, folder: str, tmp_dir: str) -> str:
     Raises:
       ValueError: if a member would land outside the folder, or none is there.
     """
-    place = os.path.join(
-        tmp_dir, "extracted", f"{download.package}-{download.version}"
-    )
+    place = os.path.join(tmp_dir, "extracted", f"{download.package}-{download.version}")
     target_folder = os.path.join(place, *folder.split("/"))
     with open_wheel(download, tmp_dir) as wheel:
         members = [

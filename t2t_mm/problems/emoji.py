@@ -130,9 +130,7 @@ class CaptionsOfEmojis(PicturesOfEmojis):
 
     def is_in(self, emoji: emoji_table.Emoji, split: str) -> bool:
         """Says whether the emoji is in a split."""
-        if emoji.concept_split != "train":
-            return split == "test_concepts"
-        return emoji.split == split
+        return emoji_table.naming_split(emoji) == split
 
     def target_of(self, emoji: emoji_table.Emoji) -> str:
         """Gives the name in the problem's language."""

@@ -220,6 +220,15 @@ def _row(code, names, picture, groups, sizes) -> Emoji:
     )
 
 
+def naming_split(emoji: Emoji) -> str:
+    """Gives the split of a problem that names emojis: train, dev, test, test_concepts.
+
+    "dev" and "test" hold combinations of training concepts; the concepts that training
+    never saw, those of dev and test together, are "test_concepts".
+    """
+    return emoji.split if emoji.concept_split == "train" else "test_concepts"
+
+
 @functools.lru_cache(maxsize=2)
 def held_out_names(tmp_dir: str) -> dict[str, str]:
     """Gives the normalised English names of held-out emojis and the split of each.
@@ -264,8 +273,7 @@ def _read_names(tmp_dir: str) -> dict[str, dict[str, str]]:
         if all(shown in texts[language] for language in LANGUAGES):
             code = _code("-".join(f"{ord(character):04X}" for character in shown))
             names[code] = {
-                language: _in_words(texts[language][shown])
-                for language in LANGUAGES
+                language: _in_words(texts[language][shown]) for language in LANGUAGES
             }
     return names
 

@@ -88,7 +88,7 @@ class _Projection:
         return ("NP", [core, *self._all(rest)]) if rest else core
 
     def _clause(self, head: int, left: list[int], right: list[int]):
-        """Gives (SBAR opener (S before subject (VP inside head right)VP end )S )SBAR."""
+        """Gives (SBAR opening (S before (VP inside head right )VP end )S )SBAR."""
         relation = self.tokens[head].relation
         subjects = self._subjects(left)
         openers = [i for i in left if self.tokens[i].relation == "mark"]

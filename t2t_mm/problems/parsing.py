@@ -5,7 +5,7 @@ import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from t2t_mm.problem import Download, Feature, Problem
 from t2t_mm.problems import archives, splits
@@ -60,11 +60,13 @@ class ParsingSilver(Problem):
     licence = "sentences: public domain; parser model: MIT; trees: silver"
     min_words = 3
     max_words = 12
-    max_examples = {"dev": 500, "test": 1000}
+    max_examples: ClassVar[dict[str, int]] = {"dev": 500, "test": 1000}
 
     def generate(self, split: str, tmp_dir: str) -> Iterator[dict[str, Any]]:
         """Yields sentences and trees; leaves out what has no contiguous tree."""
-        sentences = [s for s in self._sentences(tmp_dir) if splits.split_of_text(s) == split]
+        sentences = [
+            s for s in self._sentences(tmp_dir) if splits.split_of_text(s) == split
+        ]
         sentences.sort(key=splits.fraction_of)
         sentences = sentences[: self.max_examples.get(split)]
         for sentence, tokens in parsed(sentences, tmp_dir):
@@ -89,7 +91,9 @@ def read_verses(tmp_dir: str) -> list[str]:
       FileNotFoundError: if the download is missing.
     """
     path = archives.extracted(VERSES, DATABASE, tmp_dir)
-    query = "SELECT vText FROM bible WHERE bbName = ? ORDER BY bNumber, cNumber, vNumber"
+    query = (
+        "SELECT vText FROM bible WHERE bbName = ? ORDER BY bNumber, cNumber, vNumber"
+    )
     with contextlib.closing(sqlite3.connect(path)) as database:
         return [
             text
@@ -116,9 +120,7 @@ def sentences_of(verse: str) -> list[str]:
     ]
 
 
-def parsed(
-    sentences: Iterable[str], tmp_dir: str
-) -> Iterator[tuple[str, list[Token]]]:
+def parsed(sentences: Iterable[str], tmp_dir: str) -> Iterator[tuple[str, list[Token]]]:
     """Yields (sentence, its dependency parse).
 
     Raises:

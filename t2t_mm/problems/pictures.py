@@ -42,9 +42,11 @@ def png_varied(png: bytes, rng: np.random.Generator, *, may_flip: bool) -> bytes
     shift = rng.uniform(-0.08, 0.08, size=2) * np.array(picture.size)
     flip = -1.0 if may_flip and rng.random() < 0.5 else 1.0
     centre = np.array(picture.size) / 2.0
-    turn = np.array(
-        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-    ) / scale @ np.diag([flip, 1.0])
+    turn = (
+        np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        / scale
+        @ np.diag([flip, 1.0])
+    )
     start = centre - turn @ (centre + shift)
     moved = picture.transform(
         picture.size,

@@ -5,7 +5,7 @@ import functools
 import gzip
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class SpeechPrompts(Problem):
     Training hears the prompts of its split and joins of them (see `utterances`): runs
     of digits, letters, dates, numbers, prompts in a row. Two tests: `test`, sentences
     never heard, split by sentence; `test_sequences`, sequences never heard of words
-    that were. Prompts of at most two words are in training only, as the words of
-    sequences.
+    that were. Prompts of at most three words are in training only, as the words
+    of sequences.
 
     Source: Debian asterisk-core-sounds-en and -gsm 1.6.1-1, 8 kHz GSM 06.10, resampled
     to 16 kHz; tones and silences left out.
@@ -83,7 +83,7 @@ class SpeechPrompts(Problem):
     )
     licence = "CC-BY-SA-3.0 (Allison Smith, June Wallack, Digium)"
     max_seconds = 8.0
-    num_joins = {"train": 3000, "test_sequences": 200}
+    num_joins: ClassVar[dict[str, int]] = {"train": 3000, "test_sequences": 200}
     lengths = (15, 16, 17)
 
     def generate(self, split: str, tmp_dir: str) -> Iterator[dict[str, Any]]:
@@ -128,7 +128,7 @@ def split_of_prompt(prompt: Prompt, held_out: dict[str, str]) -> str:
     """Gives the split of a prompt; "" for one that says a held-out emoji's name."""
     if splits.normalised(prompt.text) in held_out:
         return ""
-    if len(prompt.text.split()) <= 2:
+    if len(prompt.text.split()) <= 3:
         return "train"
     return splits.split_of_text(prompt.text, dev=0.08, test=0.18)
 

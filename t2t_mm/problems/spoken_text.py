@@ -26,7 +26,8 @@ def number_in_words(number: int) -> str:
     """
     if not 0 <= number <= 999:
         raise ValueError(
-            f"number is {number}; 0 to 999 was expected. Say longer ones digit by digit."
+            f"number is {number}; 0 to 999 was expected. Say longer ones digit by "
+            "digit."
         )
     if number < 20:
         return _ONES[number]

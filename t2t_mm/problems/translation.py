@@ -5,7 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from t2t_mm.problem import Download, Feature, Problem
 from t2t_mm.problems import archives, emoji_table, splits
@@ -56,7 +56,7 @@ class HomeStrings(Problem):
     from_english = True
     max_words = 8
     max_alike = 2
-    max_examples = {"dev": 500, "test": 1000}
+    max_examples: ClassVar[dict[str, int]] = {"dev": 500, "test": 1000}
 
     def generate(self, split: str, tmp_dir: str) -> Iterator[dict[str, Any]]:
         """Yields pairs of strings, unique by input."""

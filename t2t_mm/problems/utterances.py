@@ -117,4 +117,6 @@ class Planner:
 def _some(rng, names: list[str], least: int, most: int) -> list[str]:
     if not names:
         return []
-    return [names[i] for i in rng.integers(len(names), size=rng.integers(least, most + 1))]
+    return [
+        names[i] for i in rng.integers(len(names), size=rng.integers(least, most + 1))
+    ]

@@ -1,0 +1,30 @@
+"""The eight small problems as one mixture, and the vocabulary that they share."""
+
+from t2t_mm.mixture import Mixture
+from t2t_mm.registry import register_mixture, register_vocabulary
+from t2t_mm.vocabulary import VocabularySpec
+
+# Steps of each problem, relative to each other: the more there is to learn per
+# example, and the slower it comes, the more.
+RATES = {
+    "image_emoji": 1.0,
+    "caption_emoji": 1.5,
+    "speech_prompts": 2.0,
+    "parsing_silver": 1.5,
+    "translate_ende_home": 2.0,
+    "translate_deen_home": 2.0,
+    "translate_enfr_home": 1.5,
+    "translate_fren_home": 1.5,
+}
+
+
+@register_mixture(name="eight_small")
+def eight_small_mixture() -> Mixture:
+    """Eight small problems of four modalities on real data: the demo."""
+    return Mixture(tuple(RATES), RATES)
+
+
+@register_vocabulary(name="eight_small")
+def eight_small_vocabulary() -> VocabularySpec:
+    """Subwords of the training text of the eight small problems, shared by all."""
+    return VocabularySpec(kind="subword", size=8192, problems=tuple(RATES))
