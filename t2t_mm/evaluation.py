@@ -63,9 +63,8 @@ def evaluate(
     predictions: list[Any] = []
     shown: list[dict[str, Any]] = []
     manifest = manifests.read_manifest(data_dir, problem)
-    count = check_split(manifest, split, data_dir)
-    wanted = _spread(num_samples, count if limit is None else min(limit, count))
-    longest = _longest_answer(manifest, problem, hparams)
+    num_examples = check_split(manifest, split, data_dir)
+    wanted = _spread(num_samples, min(limit or num_examples, num_examples))
     for batch in input_pipeline.evaluation_batches(
         problem, split, data_dir, hparams, limit=limit
     ):
@@ -140,16 +139,6 @@ def check_split(manifest: Mapping[str, Any], split: str, data_dir: str) -> int:
             "expected at least one. Run mm-datagen again."
         )
     return count
-
-
-def _longest_answer(
-    manifest: Mapping[str, Any], problem: Problem, hparams: HParams
-) -> int | None:
-    """Gives where decoding stops: a little beyond the longest training target."""
-    if problem.targets.modality != TEXT:
-        return None
-    longest = manifest["splits"]["train"]["lengths"]["targets"]["max"]
-    return min(int(longest) + 4, hparams.max_length)
 
 
 def _spread(count: int, total: int) -> set[int]:
