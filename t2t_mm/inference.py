@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t2t_mm import checkpoints, configuration, run_settings
+from t2t_mm.configuration import HParams
 from t2t_mm.decoding import make_greedy
 from t2t_mm.input_pipeline import batch_signature
 from t2t_mm.manifests import check_manifest
@@ -104,6 +105,14 @@ def predict(
     return [answer.output for answer in found]
 
 
+def longest_answer(problem: Problem, data_dir: str, hparams: HParams) -> int:
+    """Gives how many ids an answer may have: the longest training target, and a bit."""
+    if problem.targets.modality != TEXT:
+        return 1
+    lengths = check_manifest(data_dir, problem.name)["splits"]["train"]["lengths"]
+    return min(int(lengths["targets"]["max"]) + 4, hparams.max_length)
+
+
 class Run:
     """A trained model with its problems and vocabularies, ready to answer.
 
@@ -166,11 +175,7 @@ class Run:
 
     def max_target_length(self, name: str) -> int:
         """Gives how long an answer may get: the longest training target, and a bit."""
-        if self.problem(name).targets.modality != TEXT:
-            return 1
-        manifest = check_manifest(self.data_dir, name)
-        longest = manifest["splits"]["train"]["lengths"]["targets"]["max"]
-        return min(int(longest) + 4, self.hparams.max_length)
+        return longest_answer(self.problem(name), self.data_dir, self.hparams)
 
     def generate(
         self,

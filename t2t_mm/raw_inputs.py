@@ -42,7 +42,7 @@ def make_batch(
         words = vocabularies[str(feature.vocabulary)]
         return _padded([_text_row(text, words) for text in inputs])
     if feature.modality == IMAGE:
-        pictures = np.stack([_picture(one, feature) for one in inputs])
+        pictures = _pictures(inputs, feature)
         return {
             "inputs": pictures,
             "inputs_mask": np.ones(pictures.shape[:3], bool),
@@ -93,15 +93,16 @@ def _content(one: Any, kind: str) -> bytes:
         return file.read()
 
 
-def _picture(one: Any, feature: Feature) -> np.ndarray:
-    """Gives float32 [H, W, C] in 0..1 at the feature's size."""
-    from t2t_mm.input_pipeline import decode_image
+def _pictures(inputs: Sequence[Any], feature: Feature) -> np.ndarray:
+    """Gives float32 [B, H, W, C] in 0..1 at the feature's size."""
+    from t2t_mm.input_pipeline import decode_images
 
-    if isinstance(one, np.ndarray):
-        one = _png(one)
-    name = one if isinstance(one, str | os.PathLike) else "The picture"
-    content = _content(one, "picture")
-    return decode_image(_flattened(content, feature.channels, str(name)), feature).numpy()
+    files = []
+    for one in inputs:
+        content = _png(one) if isinstance(one, np.ndarray) else _content(one, "picture")
+        name = str(one) if isinstance(one, str | os.PathLike) else "The picture"
+        files.append(_flattened(content, feature.channels, name))
+    return decode_images(feature, np.array(files, object))[0].numpy()
 
 
 def _png(array: np.ndarray) -> bytes:

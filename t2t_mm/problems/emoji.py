@@ -14,7 +14,7 @@ from t2t_mm.problems import emoji_table, pictures
 from t2t_mm.problems.archives import open_wheel
 from t2t_mm.registry import register_problem
 
-PICTURE = Feature("image", height=48, width=48)
+PICTURE = Feature("image", height=32, width=32)
 LICENCE = (
     "pictures: Twemoji, CC-BY-4.0 (Twitter, Inc. and others); names and groups: "
     "Unicode CLDR, Unicode License v3"
