@@ -83,7 +83,10 @@ class HParams:
     )
     image_flip: bool = setting(False, "mirror half of the pictures")
     image_colour_jitter: float = setting(
-        0.0, "largest random change of brightness and contrast", low=0, high=1
+        0.0,
+        "largest random change of each colour's brightness and contrast",
+        low=0,
+        high=1,
     )
     spec_augment: bool = setting(
         False, "mask random bands of time and frequency of log-mel spectra"

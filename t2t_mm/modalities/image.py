@@ -173,8 +173,10 @@ class ImageModality(Modality):
                 mirror = tf.where(draws[:, 3:4] > 0, 1.0, -1.0)
             x = _transform(x, shift, zoom, mirror, size)
         if hparams.image_colour_jitter:
-            draws = keras.random.uniform((batch, 2), -1.0, 1.0, seed=self.chance)
-            draws = (draws * hparams.image_colour_jitter)[:, :, None, None, None]
+            # Each channel by itself: what all have in common, `standardize` undoes.
+            shape = (batch, 2, x.shape[-1])
+            draws = keras.random.uniform(shape, -1.0, 1.0, seed=self.chance)
+            draws = (draws * hparams.image_colour_jitter)[:, :, None, None]
             x = (x - 0.5) * (1.0 + draws[:, 0]) + 0.5 + draws[:, 1]
         return x
 
