@@ -164,7 +164,7 @@ def problem_key(problem: Problem) -> int:
 
 def padding_share(index: np.ndarray, plan: list[np.ndarray]) -> float:
     """Gives the share of padded positions in a plan's batches, over all features."""
-    real = padded = 0
+    real = padded = 0.0
     for rows in plan:
         lengths = index[rows, LENGTHS:]
         scale = 1 / np.maximum(1, lengths.max(axis=0))

@@ -280,12 +280,16 @@ def _finish(problem: Problem, written: dict[str, list], settings: _Settings) -> 
     splits = {}
     for split, results in written.items():
         index = np.concatenate([rows for _, rows in results])
+        index_path = os.path.join(
+            settings.data_dir, manifests.index_name(problem.name, split)
+        )
+        shards.write_array(index_path, index)
         entries = [entry for entry, _ in results]
         splits[split] = {
             "examples": len(index),
             "bytes": sum(entry["bytes"] for entry in entries),
             "lengths": manifests.describe_lengths(problem, index),
-            "index": shards.write_index(problem.name, split, index, settings.data_dir),
+            "index": shards.described_file(index_path),
             "shards": entries,
         }
     manifests.write_manifest(problem, settings.data_dir, splits, settings.seed)

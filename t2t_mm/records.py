@@ -15,6 +15,7 @@ A shard comes with an index (int64 rows of shard, offset, size and one length pe
 feature), so that any record is reached at once and batches are planned by length.
 """
 
+import contextlib
 import io
 import mmap
 import struct
@@ -287,22 +288,37 @@ class RecordWriter:
     """
 
     def __init__(self, path: str):
-        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+        self._path = path
+        self._file = open(path, "wb")
         self.offset = 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self._file.close()
+        with self._named_errors():
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Adds the path to errors of the file system, which writing leaves out."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
 
     def write(self, record: bytes) -> int:
-        """Writes one record; gives the offset at which it begins."""
+        """Writes one record; gives the offset at which it begins.
+
+        Raises:
+          OSError: as the file system does, with the path.
+        """
         size = len(record).to_bytes(8, "little")
-        self._file.write(size)
-        self._file.write(_CHECKSUM.pack(_masked_checksum(size)))
-        self._file.write(record)
-        self._file.write(_CHECKSUM.pack(_masked_checksum(record)))
+        head = size + _CHECKSUM.pack(_masked_checksum(size))
+        with self._named_errors():
+            self._file.write(head)
+            self._file.write(record)
+            self._file.write(_CHECKSUM.pack(_masked_checksum(record)))
         begin = self.offset
         self.offset += HEADER_BYTES + len(record) + FOOTER_BYTES
         return begin

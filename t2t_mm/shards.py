@@ -6,15 +6,15 @@ Imports no TensorFlow.
 """
 
 import functools
+import io
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from t2t_mm import records
-from t2t_mm.files import sha256_of, written_aside
+from t2t_mm.files import sha256_of, write_atomically, written_aside
 from t2t_mm.manifests import (
-    index_name,
     seeded_generator,
     shard_name,
     vocabulary_fingerprint,
@@ -57,7 +57,7 @@ def generate_split(problem_name: str, split: str, raw_path: str, tmp_dir: str) -
             f"one was expected in each of {', '.join(problem.splits)}. Correct "
             "`generate`, or `test_splits`."
         )
-    np.save(raw_path + ".npy", np.array(places, np.int64))
+    write_array(raw_path + ".npy", np.array(places, np.int64))
     return len(places)
 
 
@@ -122,14 +122,11 @@ def _vocabulary(name: str, data_dir: str, fingerprint: str | None) -> Vocabulary
     return load_vocabulary(name, data_dir)
 
 
-def write_index(
-    problem_name: str, split: str, index: np.ndarray, data_dir: str
-) -> dict:
-    """Writes the index of a split; gives its entry in the manifest."""
-    path = os.path.join(data_dir, index_name(problem_name, split))
-    with written_aside(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, index)
-    return described_file(path)
+def write_array(path: str, array: np.ndarray) -> None:
+    """Writes a numpy file, whole or not at all."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_atomically(path, content.getvalue())
 
 
 def described_file(path: str) -> dict:

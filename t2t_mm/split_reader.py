@@ -5,7 +5,7 @@ Called by the input pipeline and by inspection. Imports no TensorFlow.
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,13 +47,13 @@ class SplitReader:
         self.index = _load_index(index_path)
         self._file = functools.lru_cache(_OPEN_SHARDS)(RecordFile)
 
-    def read(self, rows: Iterable[int]) -> np.ndarray:
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Gives the serialized examples of some rows: bytes [B].
 
         Raises:
           ValueError: if a shard is damaged there.
         """
-        places = self.index[rows, :LENGTHS].tolist()
+        places = self.index[np.asarray(rows), :LENGTHS].tolist()
         # Not a numpy bytes array, which would drop zeros at the end.
         examples = np.empty(len(places), object)
         for number, place in enumerate(places):

@@ -1,9 +1,13 @@
 """Fixtures that several tests share."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from t2t_mm import registry
-from t2t_mm.bin import command
+from t2t_mm.bin import command, plugins
 
 
 @pytest.fixture
@@ -12,3 +16,31 @@ def own_registries(monkeypatch):
     command.load_zoo()
     for entries in registry.ALL.values():
         monkeypatch.setattr(entries, "_entries", dict(entries._entries))
+
+
+SMALL_PROBLEMS = os.path.join(os.path.dirname(__file__), "small_problems")
+
+
+@pytest.fixture
+def small_problems(own_registries, monkeypatch):
+    """The small problems of tests/small_problems, registered for one test."""
+    monkeypatch.delitem(sys.modules, "small_problems", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    plugins.import_user_dir(SMALL_PROBLEMS)
+    yield sys.modules["small_problems"]
+    del sys.modules["small_problems"]
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """A data folder with the finished data of all small problems; do not change it."""
+    folder = tmp_path_factory.mktemp("small")
+    command_line = [
+        *(sys.executable, "-m", "t2t_mm.bin.mm_datagen", "--num_processes=1"),
+        "--problem=small_reverse,small_tones,small_colours,small_captions",
+        f"--data_dir={folder / 'data'}",
+        f"--tmp_dir={folder / 'tmp'}",
+        f"--t2t_usr_dir={SMALL_PROBLEMS}",
+    ]
+    subprocess.run(command_line, check=True, capture_output=True)
+    return str(folder / "data")
