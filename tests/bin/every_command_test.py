@@ -41,10 +41,9 @@ def test_an_unknown_flag_is_a_message(module, capsys):
     assert "Unknown command line flag 'no_such_flag'" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_run_is_a_message(module, capsys, tmp_path):
-    name = module.__name__.rpartition("_")[2]
-    if name not in ("decoder", "eval", "report"):
-        pytest.skip("reads no run")
+@pytest.mark.parametrize("name", ["decoder", "eval", "report"])
+def test_a_folder_that_is_no_run_is_a_message(name, own_registries, capsys, tmp_path):
+    module = importlib.import_module(f"t2t_mm.bin.mm_{name}")
     arguments = [f"--output_dir={tmp_path / 'none'}"]
     arguments += ["--problem=image_emoji"] if name == "decoder" else []
     assert module.main(arguments) == 2
