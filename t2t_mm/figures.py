@@ -128,7 +128,7 @@ def tree_drawing(text: str, reference: str, words: Sequence[str] = ()) -> str | 
     Args:
       text: the tree to draw.
       reference: the right one; give `text` itself to mark nothing.
-      words: of the sentence; written below the leaves if there are as many.
+      sentence: its words are written below the leaves if there are as many.
 
     Returns:
       An `<svg>` element, or None where the text is no well-formed tree.
@@ -137,9 +137,7 @@ def tree_drawing(text: str, reference: str, words: Sequence[str] = ()) -> str | 
         tree = trees.parse(text)
     except ValueError:
         return None
-    leaves = tree.leaves()
-    if len(words) != len(leaves):
-        words = [""] * len(leaves)
+    words = _words_for(tree.leaves(), sentence)
     drawing = _TreeDrawing(trees.spans(reference), words)
     drawing.add(tree, x=0.0, level=0)
     width = drawing.width(tree, 0)
@@ -149,6 +147,15 @@ def tree_drawing(text: str, reference: str, words: Sequence[str] = ()) -> str | 
         f'width="{width:.0f}" height="{height:.0f}"><title>{escape(text)}</title>'
         f"{''.join(drawing.parts)}</svg>"
     )
+
+
+def _words_for(leaves: Sequence[str], sentence: str) -> Sequence[str]:
+    """Cuts a sentence into a word for each leaf, or gives empty words."""
+    for word in (r"\S+", r"\w+|[^\w\s]", r"'?\w+|[^\w\s]"):
+        words = re.findall(word, sentence)
+        if len(words) == len(leaves):
+            return words
+    return [""] * len(leaves)
 
 
 class _TreeDrawing:

@@ -16,11 +16,15 @@ from typing import Any
 
 from t2t_mm import figures, metrics, registry, run_history, trees
 from t2t_mm.files import write_atomically
-from t2t_mm.problem import Problem
+from t2t_mm.problem import CLASS_LABEL, Problem
 from t2t_mm.run_history import RunHistory
 
 REPORT_FILE = "report.html"
 _TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+_BASELINES = {
+    "copy": "copy, the input as it is",
+    "frequent": "frequent, the commonest answer of the training data",
+}
 _MODALITY_WORDS = {
     "text": "text",
     "image": "picture",
@@ -65,6 +69,11 @@ def render(history: RunHistory) -> str:
         rows=rows,
         num_judged=len(judged),
         num_better=sum(row["beats"] for row in judged),
+        baselines=[
+            text
+            for name, text in _BASELINES.items()
+            if any(row["baseline_name"] == name for row in rows)
+        ],
         is_final=bool(history.evaluation),
         problems=[_problem(history, i, name) for i, name in enumerate(names)],
         layers=_expert_layers(history, names),
@@ -212,7 +221,8 @@ def _problem(history: RunHistory, index: int, name: str) -> dict[str, Any]:
         "row": rows[0] if rows else None,
         "charts": _charts(history, name, f"chart-{index}"),
         "samples": [
-            _sample(history.folder, sample) for sample in headline.get("samples") or ()
+            _sample(history.folder, name, sample)
+            for sample in headline.get("samples") or ()
         ],
         "growth": _growth(history, name),
         "description": _description(name),
@@ -289,17 +299,18 @@ def _growth(history: RunHistory, name: str) -> dict[str, Any] | None:
         "inputs": last.get("inputs") or "",
         "reference": last["reference"],
         "answers": [
-            (step, _marked_words(last["reference"], answer)) for step, answer in chosen
+            (step, _marked_answer(name, last["reference"], answer))
+            for step, answer in chosen
         ],
     }
 
 
-def _sample(folder: str, sample: Mapping[str, Any]) -> dict[str, Any]:
+def _sample(folder: str, name: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     reference, prediction = sample["reference"], sample["prediction"]
     shown: dict[str, Any] = {
         "inputs": sample.get("inputs") or "",
         "reference": reference,
-        "words": _marked_words(reference, prediction),
+        "words": _marked_answer(name, reference, prediction),
         "is_right": reference.split() == prediction.split(),
         "reference_tree": None,
         "prediction_tree": None,
@@ -308,9 +319,21 @@ def _sample(folder: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     }
     if shown["is_tree"]:
         for key, text in (("reference", reference), ("prediction", prediction)):
-            words = shown["inputs"].split()
-            shown[f"{key}_tree"] = figures.tree_drawing(text, reference, words)
+            shown[f"{key}_tree"] = figures.tree_drawing(
+                text, reference, shown["inputs"]
+            )
     return shown
+
+
+def _marked_answer(
+    name: str, reference: str, prediction: str
+) -> list[tuple[str, bool]]:
+    """Gives an answer in pieces, each with whether it is right: words, or one label."""
+    if name in registry.problems:
+        problem: Problem = registry.problems.get(name)()
+        if problem.targets.modality == CLASS_LABEL:
+            return [(prediction, reference == prediction)]
+    return _marked_words(reference, prediction)
 
 
 def _marked_words(reference: str, prediction: str) -> list[tuple[str, bool]]:

@@ -15,8 +15,8 @@ def test_a_drawn_tree_marks_the_brackets_that_are_wrong():
 
 
 def test_a_drawn_tree_shows_the_words_if_there_is_one_for_each_leaf():
-    assert ">dog</text>" in figures.tree_drawing(TREE, TREE, ["the", "dog", "ran"])
-    assert ">dog</text>" not in figures.tree_drawing(TREE, TREE, ["dog"])
+    assert ">dog</text>" in figures.tree_drawing(TREE, TREE, "the dog ran")
+    assert ">dog</text>" not in figures.tree_drawing(TREE, TREE, "dog")
 
 
 def test_what_is_no_tree_is_not_drawn():
@@ -46,3 +46,13 @@ def test_the_same_chart_is_drawn_the_same_twice():
         for _ in range(2)
     )
     assert first == second
+
+
+def test_words_are_parted_from_marks_and_endings_where_the_leaves_are():
+    assert figures._words_for(["VB", "."], "Go!") == ["Go", "!"]
+    assert figures._words_for(["NN", "POS", "NN"], "dog's nose") == [
+        "dog",
+        "'s",
+        "nose",
+    ]
+    assert figures._words_for(["VB"], "Go!") == [""]
