@@ -122,7 +122,7 @@ def _themed(svg: str, prefix: str) -> str:
 _GAP, _LEVEL, _LETTER, _WORD = 10.0, 34.0, 7.2, 16.0
 
 
-def tree_drawing(text: str, reference: str, words: Sequence[str] = ()) -> str | None:
+def tree_drawing(text: str, reference: str, sentence: str = "") -> str | None:
     """Draws a linearised tree; brackets that the reference has not stand out.
 
     Args:

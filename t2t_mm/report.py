@@ -6,17 +6,14 @@ the reader's light or dark setting. All text of a run is escaped by the template
 (`templates/report.html`); only the SVG of `figures` goes in as it is. No TensorFlow.
 """
 
-import base64
-import difflib
 import math
-import mimetypes
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t2t_mm import figures, metrics, registry, run_history, trees
+from t2t_mm import figures, metrics, registry, run_history, sample_display
 from t2t_mm.files import write_atomically
-from t2t_mm.problem import CLASS_LABEL, Problem
+from t2t_mm.problem import Problem
 from t2t_mm.run_history import RunHistory
 
 REPORT_FILE = "report.html"
@@ -221,10 +218,10 @@ def _problem(history: RunHistory, index: int, name: str) -> dict[str, Any]:
         "row": rows[0] if rows else None,
         "charts": _charts(history, name, f"chart-{index}"),
         "samples": [
-            _sample(history.folder, name, sample)
+            sample_display.displayed(history.folder, name, sample)
             for sample in headline.get("samples") or ()
         ],
-        "growth": _growth(history, name),
+        "growth": sample_display.growth(history, name),
         "description": _description(name),
     }
 
@@ -271,103 +268,6 @@ def _charts(history: RunHistory, name: str, prefix: str) -> list[dict[str, Any]]
             )
             drawn.append({"title": title, "lines": lines, "svg": svg})
     return drawn
-
-
-def _growth(history: RunHistory, name: str) -> dict[str, Any] | None:
-    """Gives one held-out example's answers from early to late in training."""
-    answers: list[tuple[int, Mapping[str, Any]]] = []
-    for record in history.of("eval", name):
-        samples = record.get("samples") or []
-        if samples:
-            answers.append((record["step"], samples[len(samples) // 2]))
-    if not answers or trees.is_well_formed(answers[-1][1]["reference"]):
-        return None
-    last = answers[-1][1]
-    changes: list[tuple[int, str]] = []
-    for step, sample in answers:
-        is_same = all(sample[key] == last[key] for key in ("inputs", "reference"))
-        if is_same and (not changes or changes[-1][1] != sample["prediction"]):
-            changes.append((step, sample["prediction"]))
-    if len(changes) < 2:
-        return None
-    count = min(5, len(changes))
-    chosen = [
-        changes[round(i * (len(changes) - 1) / (count - 1))] for i in range(count)
-    ]
-    return {
-        **_media(history.folder, last.get("inputs_file")),
-        "inputs": last.get("inputs") or "",
-        "reference": last["reference"],
-        "answers": [
-            (step, _marked_answer(name, last["reference"], answer))
-            for step, answer in chosen
-        ],
-    }
-
-
-def _sample(folder: str, name: str, sample: Mapping[str, Any]) -> dict[str, Any]:
-    reference, prediction = sample["reference"], sample["prediction"]
-    shown: dict[str, Any] = {
-        "inputs": sample.get("inputs") or "",
-        "reference": reference,
-        "words": _marked_answer(name, reference, prediction),
-        "is_right": reference.split() == prediction.split(),
-        "reference_tree": None,
-        "prediction_tree": None,
-        "is_tree": trees.is_well_formed(reference),
-        **_media(folder, sample.get("inputs_file")),
-    }
-    if shown["is_tree"]:
-        for key, text in (("reference", reference), ("prediction", prediction)):
-            shown[f"{key}_tree"] = figures.tree_drawing(
-                text, reference, shown["inputs"]
-            )
-    return shown
-
-
-def _marked_answer(
-    name: str, reference: str, prediction: str
-) -> list[tuple[str, bool]]:
-    """Gives an answer in pieces, each with whether it is right: words, or one label."""
-    if name in registry.problems:
-        problem: Problem = registry.problems.get(name)()
-        if problem.targets.modality == CLASS_LABEL:
-            return [(prediction, reference == prediction)]
-    return _marked_words(reference, prediction)
-
-
-def _marked_words(reference: str, prediction: str) -> list[tuple[str, bool]]:
-    """Gives the words of an answer, each with whether it stands in the reference.
-
-    Example:
-      >>> _marked_words("a red car", "a car red")
-      [('a', True), ('car', False), ('red', True)]
-    """
-    expected, words = reference.split(), prediction.split()
-    matcher = difflib.SequenceMatcher(None, expected, words, autojunk=False)
-    right = {
-        position
-        for block in matcher.get_matching_blocks()
-        for position in range(block.b, block.b + block.size)
-    }
-    return [(word, index in right) for index, word in enumerate(words)]
-
-
-def _media(folder: str, path: str | None) -> dict[str, Any]:
-    """Gives a picture or sound as a data URI, if it lies in the run's folder."""
-    media: dict[str, Any] = {"image": None, "audio": None, "missing": None}
-    if path is None:
-        return media
-    root, full = os.path.realpath(folder), os.path.realpath(os.path.join(folder, path))
-    kind = mimetypes.guess_type(full)[0] or ""
-    if os.path.commonpath([root, full]) != root or not os.path.isfile(full):
-        return media | {"missing": path}
-    with open(full, "rb") as file:
-        content = base64.b64encode(file.read()).decode()
-    key = kind.split("/")[0]
-    if key not in ("image", "audio"):
-        return media | {"missing": path}
-    return media | {key: f"data:{kind};base64,{content}"}
 
 
 # Experts

@@ -194,15 +194,6 @@ def test_a_file_that_is_no_sample_of_the_run_is_not_taken_in(tmp_path, path):
     assert not [link for link in page.links if link.startswith("data:image")]
 
 
-def test_words_of_an_answer_are_compared_in_order():
-    assert report._marked_words("a b c", "a c b") == [
-        ("a", True),
-        ("c", False),
-        ("b", True),
-    ]
-    assert report._marked_words("a", "") == []
-
-
 def test_mm_report_prints_the_path_of_the_page(run_dir, capsys):
     assert mm_report.main([f"--output_dir={run_dir}"]) == 0
     assert capsys.readouterr().out.strip() == f"{run_dir}/report.html"
