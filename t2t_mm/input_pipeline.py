@@ -202,7 +202,8 @@ def decode_image(content: tf.Tensor, feature: Feature) -> tf.Tensor:
     pixels = tf.io.decode_image(content, channels, expand_animations=False)
     pixels = tf.image.resize(pixels, size, antialias=True)
     pixels = tf.ensure_shape(pixels, [*size, channels])
-    return tf.clip_by_value(pixels / 255.0, 0.0, 1.0)
+    # Multiplied, not divided: graphs do so anyway, and eager must give the same.
+    return tf.clip_by_value(pixels * (1 / 255), 0.0, 1.0)
 
 
 def _images(contents: tf.Tensor, feature: Feature) -> tuple[tf.Tensor, tf.Tensor]:
