@@ -161,7 +161,7 @@ def _restore(path: str, variables: Mapping[str, tf.Variable], only: str = "") ->
         _check_same_variables(path, variables, saved)
         checkpoint = tf.train.Checkpoint(**variables)
         checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
-    except (tf.errors.OpError, RuntimeError, AssertionError) as error:
+    except (tf.errors.OpError, RuntimeError, IndexError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"Checkpoint {path} cannot be read: {reason} Expected a whole checkpoint "

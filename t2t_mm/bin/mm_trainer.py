@@ -20,12 +20,12 @@ from t2t_mm.bin import command
 
 _ONE_DEVICE = "This version trains on one device; leave it out."
 _DROPPED = {
-    "autotune_max_trials": "Call t2t_mm.train(...) from a search library.",
-    "autotune_maximize": "Call t2t_mm.train(...) from a search library.",
-    "autotune_objective": "Call t2t_mm.train(...) from a search library.",
-    "autotune_parallel_trials": "Call t2t_mm.train(...) from a search library.",
+    "autotune_max_trials": "Call t2t_mm.trainer.train(...) from a search library.",
+    "autotune_maximize": "Call t2t_mm.trainer.train(...) from a search library.",
+    "autotune_objective": "Call t2t_mm.trainer.train(...) from a search library.",
+    "autotune_parallel_trials": "Call t2t_mm.trainer.train(...) from a search library.",
     "cloud_mlengine": "Run mm-trainer on the machine itself.",
-    "dbgprofile": "Use TensorFlow's profiler around t2t_mm.train(...).",
+    "dbgprofile": "Use TensorFlow's profiler around t2t_mm.trainer.train(...).",
     "eval_early_stopping_metric": "The best checkpoint is kept: mm-eval --step=best.",
     "eval_early_stopping_steps": "The best checkpoint is kept: mm-eval --step=best.",
     "eval_run_autoregressive": "Every evaluation scores decoded answers already.",
@@ -34,7 +34,7 @@ _DROPPED = {
     "eval_use_test_set": "Use mm-eval, which scores the test splits.",
     "gpu_automatic_mixed_precision": "This version computes in float32; leave it out.",
     "gpu_order": _ONE_DEVICE,
-    "hparams_range": "Call t2t_mm.train(...) from a search library.",
+    "hparams_range": "Call t2t_mm.trainer.train(...) from a search library.",
     "iterations_per_loop": _ONE_DEVICE,
     "keep_checkpoint_every_n_hours": "Use --keep_checkpoint_max; the best stays, too.",
     "log_step_count_steps": "Use --log_frequency.",
@@ -105,6 +105,7 @@ def train(values: flags.FlagValues) -> int:
     """Trains; gives 128 plus the signal's number where one ended it early."""
     command.load_zoo(values.t2t_usr_dir)
     _check_names(values)
+    command.start_tensorflow(values)
     from t2t_mm import trainer
 
     command.read_gin(values)

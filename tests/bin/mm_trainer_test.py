@@ -1,0 +1,110 @@
+import signal
+
+import pytest
+
+from t2t_mm.bin import mm_trainer
+
+GIVEN = ["--output_dir=/tmp/run", "--train_steps=3"]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Replaces the training by a note of what it was asked for."""
+    from t2t_mm import trainer
+
+    calls = []
+    endings = {"signal": None}
+
+    def train(**settings):
+        calls.append(settings)
+        return trainer.TrainingResult(3, {}, endings["signal"])
+
+    monkeypatch.setattr(trainer, "train", train)
+    return calls, endings
+
+
+def refused(arguments, capsys):
+    assert mm_trainer.main(arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_only_what_was_given_reaches_the_trainer(trained):
+    calls, _ = trained
+    assert mm_trainer.main(GIVEN) == 0
+    assert calls == [{"output_dir": "/tmp/run", "train_steps": 3}]
+
+
+def test_flags_reach_the_trainer_under_their_names(trained):
+    calls, _ = trained
+    arguments = [
+        *GIVEN,
+        "--model=transformer",
+        "--hparams_set=transformer_tiny",
+        "--hparams=dropout=0.2",
+        "--problem=algorithmic_addition",
+        "--data_dir=/tmp/data",
+        "--tmp_dir=/tmp/downloads",
+        "--generate_data",
+        "--local_eval_frequency=5",
+        "--eval_examples=0",
+        "--rates=temperature",
+        "--temperature=3",
+        "--max_minutes=1.5",
+    ]
+    assert mm_trainer.main(arguments) == 0
+    assert calls == [
+        {
+            "output_dir": "/tmp/run",
+            "train_steps": 3,
+            "model": "transformer",
+            "hparams_set": "transformer_tiny",
+            "hparams": "dropout=0.2",
+            "problem": "algorithmic_addition",
+            "data_dir": "/tmp/data",
+            "tmp_dir": "/tmp/downloads",
+            "eval_frequency": 5,
+            "eval_examples": None,
+            "rates": "temperature",
+            "temperature": 3.0,
+            "max_minutes": 1.5,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_shows_in_the_exit_code(trained, number, code):
+    _, endings = trained
+    endings["signal"] = int(number)
+    assert mm_trainer.main(GIVEN) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "No value came for --output_dir --train_steps"),
+        ([*GIVEN, "--problem=algorithmic_adition"], "Nearest: algorithmic_addition"),
+        ([*GIVEN, "--model=multi_model"], "Nearest: multimodel"),
+        ([*GIVEN, "--hparams_set=multimodel_tinny"], "Nearest: multimodel_tiny"),
+        (
+            [*GIVEN, "--hparams_set=multimodel_tiny", "--hparams=hiden_size=3"],
+            "hidden_size",
+        ),
+        ([*GIVEN, "--eval_steps=10"], "Use --eval_examples"),
+        ([*GIVEN, "--schedule=train"], "mm-eval scores test splits"),
+        ([*GIVEN, "--worker_gpu=4"], "trains on one device"),
+        ([*GIVEN, "--rates=loud"], "temperature"),
+        ([*GIVEN, "--train_steps=-3"], "train_steps"),
+    ],
+)
+def test_a_mistake_gets_a_message_that_helps(arguments, message, capsys):
+    assert message in refused(arguments, capsys)
+
+
+def test_help_names_every_flag_and_no_dropped_one(capsys):
+    assert mm_trainer.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for flag in ("--train_steps", "--eval_frequency", "--generate_data", "--rates"):
+        assert flag in shown
+    assert "worker_gpu" not in shown
