@@ -78,6 +78,7 @@ class ConvStep(keras.layers.Layer):
       stride: of both axes.
       is_causal: no position sees a later one along H.
       use_relu: false leaves the ReLU out, for raw pictures.
+      scale: of the layer normalisation at first; see `LayerNorm`.
 
     Call arguments:
       x: float [B, H, W, C].
@@ -101,6 +102,7 @@ class ConvStep(keras.layers.Layer):
         stride: int = 1,
         is_causal: bool = False,
         use_relu: bool = True,
+        scale: float = 1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -116,7 +118,7 @@ class ConvStep(keras.layers.Layer):
         self.stride = stride
         self.is_causal = is_causal
         self.use_relu = use_relu
-        self.norm = LayerNorm(name="norm")
+        self.norm = LayerNorm(scale=scale, name="norm")
 
     def build(self, input_shape):
         """Makes the depthwise [kh, kw, C] and pointwise [C, F] kernels and the bias."""
@@ -210,6 +212,7 @@ class ConvBlock(keras.layers.Layer):
                 kernel=(kernel, 1),
                 dilation=dilation,
                 is_causal=is_causal,
+                scale=0.0 if i in (1, 3) else 1.0,
                 name=f"step{i + 1}",
             )
             for i, (kernel, dilation) in enumerate(zip(kernels, dilations, strict=True))

@@ -38,6 +38,8 @@ class LayerNorm(keras.layers.Layer):
 
     Args:
       epsilon: keeps the root away from 0.
+      scale: what every channel is scaled by at first; 0 makes a residual branch that
+        ends here begin as nothing, so that a deep stack begins as an identity.
 
     Call arguments:
       x: float [..., D].
@@ -48,9 +50,10 @@ class LayerNorm(keras.layers.Layer):
     Source: Ba et al. 2016, section 3, arxiv.org/abs/1607.06450.
     """
 
-    def __init__(self, *, epsilon: float = 1e-6, **kwargs):
+    def __init__(self, *, epsilon: float = 1e-6, scale: float = 1.0, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        self.first_scale = keras.initializers.Constant(scale)
 
     def build(self, input_shape):
         """Makes scale and bias, [D] each."""
