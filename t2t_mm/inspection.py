@@ -39,8 +39,8 @@ def inspect(problem: Problem, data_dir: str) -> str:
     Raises:
       FileNotFoundError, ValueError: as `check_manifest`.
     """
-    vocabularies = load_vocabularies([problem], data_dir)
     reader = SplitReader(problem, "train", data_dir)
+    vocabularies = load_vocabularies([problem], data_dir)
     lines = [_title(problem, reader.manifest), ""]
     for split in problem.splits:
         lines += _described_examples(problem, split, data_dir, vocabularies)
