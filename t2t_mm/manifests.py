@@ -8,7 +8,6 @@ import json
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -24,6 +23,9 @@ from t2t_mm.vocabulary import (
 
 # Raised whenever equal examples would be stored in another way than before.
 GENERATOR_VERSION = 1
+# Settings of a feature that decide its records. Pictures are stored as they came and
+# resized when read, so that another size asks for no new data.
+_STORED_SETTINGS = ("modality", "vocabulary", "labels", "sample_rate")
 _UNITS = {TEXT: "tokens", AUDIO: "samples"}
 
 
@@ -61,9 +63,12 @@ def vocabulary_fingerprint(name: str, data_dir: str) -> str | None:
 
 
 def described_features(problem: Problem) -> dict:
-    """Gives a problem's features as JSON holds them."""
-    text = json.dumps({name: asdict(one) for name, one in problem.features.items()})
-    return json.loads(text)
+    """Gives what of a problem's features decides the records, as JSON holds it."""
+    described = {
+        name: {setting: getattr(one, setting) for setting in _STORED_SETTINGS}
+        for name, one in problem.features.items()
+    }
+    return json.loads(json.dumps(described))
 
 
 def write_manifest(
@@ -174,10 +179,14 @@ def fault(
     ):
         if manifest.get(key) != now:
             return f"{key} was {manifest.get(key)} and is {now} now"
-    features = described_features(problem)
-    for name in sorted(set(features) | set(manifest["features"])):
-        if features.get(name) != manifest["features"].get(name):
-            return f"feature '{name}' was declared differently than now"
+    for name, now in described_features(problem).items():
+        before = manifest["features"].get(name, {})
+        for setting in _STORED_SETTINGS:
+            if before.get(setting) != now[setting]:
+                return (
+                    f"{setting} of feature '{name}' was {before.get(setting)} and is "
+                    f"{now[setting]} now"
+                )
     missing = set(problem.splits) - set(manifest["splits"])
     if missing:
         return f"split '{min(missing)}' is missing"

@@ -57,11 +57,24 @@ def test_a_new_version_is_refused(small_problems, own_data):
     refused(own_data, "version was 1 and is 2 now")
 
 
-def test_a_changed_feature_is_refused(small_problems, own_data):
-    small_problems.SmallColours.inputs = dataclasses.replace(
-        small_problems.SmallColours.inputs, height=12
-    )
-    refused(own_data, "feature 'inputs' was declared differently", name="small_colours")
+def change(cls, column, **settings):
+    setattr(cls, column, dataclasses.replace(getattr(cls, column), **settings))
+
+
+def test_a_changed_label_set_is_refused(small_problems, own_data):
+    change(small_problems.SmallColours, "targets", labels=("red", "blue", "green"))
+    words = r"labels of feature 'targets' was \['red', 'green', 'blue'\] and is"
+    refused(own_data, words, name="small_colours")
+
+
+def test_another_sample_rate_is_refused(small_problems, own_data):
+    change(small_problems.SmallTones, "inputs", sample_rate=16000)
+    refused(own_data, "sample_rate of feature 'inputs' was 8000", name="small_tones")
+
+
+def test_another_size_of_pictures_needs_no_new_data(small_problems, own_data):
+    change(small_problems.SmallColours, "inputs", height=12, width=14)
+    manifests.check_manifest(str(own_data), "small_colours")
 
 
 def test_a_new_split_is_refused(small_problems, own_data):
