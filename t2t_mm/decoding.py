@@ -17,45 +17,50 @@ Decode = Callable[..., Mapping[str, tf.Tensor]]
 
 
 def make_greedy(
-    model: Model,
-    problem_name: str,
-    signature: Mapping[str, tf.TensorSpec],
-    command: str | None = None,
+    model: Model, problem_name: str, signature: Mapping[str, tf.TensorSpec]
 ) -> Decode:
-    """Gives the compiled greedy decoder of one problem.
+    """Gives the compiled greedy decoder of all problems with one pair of features.
 
     Args:
       model: a built model.
       problem_name: one of its problems.
       signature: of the inputs of a batch: "inputs" and "inputs_mask", with free
         dimensions, so that it is traced once.
-      command: asks for another product than the problem's own.
 
     Returns:
-      f(inputs, max_length=int) with what `greedy_sequences` or, for class problems,
-      `ranked_classes` gives; max_length is ignored there.
+      f(inputs, token, max_length) with what `greedy_sequences` or, for class
+      problems, `ranked_classes` gives; token is a command's, float [D].
     """
     problem = model.problems[problem_name]
     inputs = {name: signature[name] for name in ("inputs", "inputs_mask")}
+    token_signature = tf.TensorSpec([model.hparams.hidden_size], model.compute_dtype)
 
-    @tf.function(
-        input_signature=[inputs, tf.TensorSpec([], tf.int32)], autograph=False
-    )
-    def decode(batch: Batch, max_length: tf.Tensor):
+    @tf.function(autograph=False)
+    def decode(batch: Batch, token: tf.Tensor, max_length: tf.Tensor):
         if problem.targets.modality == CLASS_LABEL:
-            return ranked_classes(model, problem_name, batch)
+            return ranked_classes(model, problem_name, batch, token=token)
         return greedy_sequences(
-            model, problem_name, batch, max_length=max_length, command=command
+            model, problem_name, batch, max_length=max_length, token=token
         )
 
-    def call(batch: Batch, *, max_length: int) -> Mapping[str, tf.Tensor]:
-        return decode({name: batch[name] for name in inputs}, max_length)
+    concrete = decode.get_concrete_function(
+        inputs, token_signature, tf.TensorSpec([], tf.int32)
+    )
+
+    def call(
+        batch: Batch, token: tf.Tensor, max_length: int
+    ) -> Mapping[str, tf.Tensor]:
+        tensors = {
+            name: tf.convert_to_tensor(batch[name], spec.dtype)
+            for name, spec in inputs.items()
+        }
+        return concrete(tensors, token, tf.constant(max_length))
 
     return call
 
 
 def ranked_classes(
-    model: Model, problem_name: str, batch: Batch
+    model: Model, problem_name: str, batch: Batch, *, token: tf.Tensor | None = None
 ) -> Mapping[str, tf.Tensor]:
     """Gives the likeliest classes, the best first.
 
@@ -64,7 +69,7 @@ def ranked_classes(
     """
     problem = model.problems[problem_name]
     source, _ = model.encode_inputs(problem, batch, training=False)
-    logits, _ = model.class_logits(problem, source, training=False)
+    logits, _ = model.class_logits(problem, source, training=False, token=token)
     count = min(NUM_RANKED, len(problem.targets.labels))
     best, ranked = tf.math.top_k(tf.nn.softmax(logits), count)
     return {"ids": ranked[:, :1], "ranked": ranked, "probabilities": best}
@@ -76,7 +81,7 @@ def greedy_sequences(
     batch: Batch,
     *,
     max_length: tf.Tensor,
-    command: str | None = None,
+    token: tf.Tensor | None = None,
 ) -> Mapping[str, tf.Tensor]:
     """Takes the likeliest next id until every row has ended.
 
@@ -103,7 +108,7 @@ def greedy_sequences(
             tf.ones_like(prefix, tf.bool),
             source=source,
             training=False,
-            command=command,
+            token=token,
         )
         logits = modality.top(h[:, -1], feature=problem.targets)  # [B, V]
         log_probabilities = tf.nn.log_softmax(logits)

@@ -17,7 +17,7 @@ from t2t_mm import manifests, metrics, records, samples
 from t2t_mm.configuration import HParams
 from t2t_mm.problem import CLASS_LABEL, TEXT, Problem
 
-# Compiled loss functions by model, then by problem; gone when the model is.
+# Compiled loss functions by model, then by features; gone when the model is.
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -57,6 +57,7 @@ def evaluate(
     from t2t_mm import inference, input_pipeline
 
     losses_of = _compiled_losses(model, problem)
+    token = model.commands.token(problem.command)
     longest = inference.longest_answer(problem, data_dir, hparams)
     totals = {"loss_sum": 0.0, "weight": 0.0, "correct": 0.0}
     references: list[str] = []
@@ -68,7 +69,7 @@ def evaluate(
     for batch in input_pipeline.evaluation_batches(
         problem, split, data_dir, hparams, limit=limit
     ):
-        for key, value in losses_of(batch).items():
+        for key, value in losses_of(batch, token).items():
             totals[key] += float(value)
         first = len(references)
         targets = np.asarray(batch["targets"])
@@ -102,22 +103,26 @@ def _compiled_losses(model: Any, problem: Problem) -> Callable:
     from t2t_mm import input_pipeline
 
     compiled = _COMPILED.setdefault(model, {})
-    if problem.name not in compiled:
+    key = (problem.inputs, problem.targets)
+    if key not in compiled:
         # A weak reference, or the function would keep its own key alive.
         model_reference = weakref.ref(model)
         name = problem.name
         signature = input_pipeline.batch_signature(problem)
+        token = model.commands.token(problem.command)
 
-        @tf.function(input_signature=[signature], autograph=False)
-        def losses_of(batch):
+        @tf.function(autograph=False)
+        def losses_of(batch, token):
             live: Any = model_reference()
-            losses = live.losses_of(name, batch, training=False)
+            losses = live.losses_of(name, batch, training=False, token=token)
             return {key: losses[key] for key in ("loss_sum", "weight", "correct")}
 
         # As one concrete function: TensorFlow would count the traces of all problems
         # together and warn of frequent retracing.
-        compiled[name] = losses_of.get_concrete_function()
-    return compiled[problem.name]
+        compiled[key] = losses_of.get_concrete_function(
+            signature, tf.TensorSpec(token.shape, token.dtype)
+        )
+    return compiled[key]
 
 
 def check_split(manifest: Mapping[str, Any], split: str, data_dir: str) -> int:

@@ -22,7 +22,7 @@ from t2t_mm.problem import CLASS_LABEL, TEXT, Problem, get_problem
 from t2t_mm.raw_inputs import make_batch
 from t2t_mm.vocabulary import Vocabulary, load_vocabularies, vocabulary_sizes
 
-# Compiled decoders by model, then by problem and command; gone when the model is.
+# Compiled decoders by model, then by features; gone when the model is.
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -63,14 +63,14 @@ def answers(
       An answer per row.
     """
     compiled = _COMPILED.setdefault(model, {})
-    key = (problem.name, command)
+    key = (problem.inputs, problem.targets)
     if key not in compiled:
         # The decoder keeps its model alive, so it must not hold its own key: a proxy.
         compiled[key] = make_greedy(
-            weakref.proxy(model), problem.name, batch_signature(problem), command
+            weakref.proxy(model), problem.name, batch_signature(problem)
         )
-    longest = max_length or model.hparams.max_length
-    found = compiled[key](batch, max_length=longest)
+    token = model.commands.token(command or problem.command)
+    found = compiled[key](batch, token, max_length or model.hparams.max_length)
     if problem.targets.modality == CLASS_LABEL:
         labels = problem.targets.labels
         rows = zip(found["ranked"].numpy(), found["probabilities"].numpy(), strict=True)

@@ -210,7 +210,7 @@ def check_decoding(
       ConformanceError: if not.
     """
     decode = make_greedy(model, problem.name, batch_signature(problem))
-    found = decode(batch, max_length=max_length)
+    found = decode(batch, model.commands.token(problem.command), max_length)
     ids = found["ids"].numpy()
     size = vocabularies[str(problem.targets.vocabulary)]
     expect(len(ids) == len(batch["inputs"]), f"{problem.name}: {len(ids)} answers.")

@@ -67,9 +67,19 @@ class Clicks(Problem):
 class FakeModel:
     """Has a loss of 2 for each target position, of which every second is right."""
 
-    def losses_of(self, problem_name, batch, *, training):
+    class commands:
+        """Has a token for every command."""
+
+        @staticmethod
+        def token(name):
+            """Gives float [3]."""
+            del name
+            return tf.zeros([3])
+
+    def losses_of(self, problem_name, batch, *, training, token):
         """Gives the sums that a model gives."""
         assert training is False
+        assert token.shape == [3]
         weight = tf.reduce_sum(tf.cast(batch["targets_mask"], tf.float32))
         return {
             "loss_sum": 2 * weight,

@@ -149,7 +149,7 @@ class Model(keras.layers.Layer):
         *,
         source: Represented,
         training: bool,
-        command: str | None = None,
+        token: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, Statistics]:
         """Gives [B, L, D], position i from the command and targets before i.
 
@@ -159,27 +159,30 @@ class Model(keras.layers.Layer):
           mask: bool [B, L].
           source: what `encode_inputs` gave.
           training: as everywhere.
-          command: asks for another product than the problem's own.
+          token: of the command, [D]; None for the problem's own.
         """
         feature = problem.targets
         y = self.modalities[feature.modality].targets_bottom(ids, feature=feature)
-        token = self.commands.token(command or problem.command)
-        start = tf.broadcast_to(token, tf.shape(y[:, :1]))
+        start = tf.broadcast_to(self._token(problem, token), tf.shape(y[:, :1]))
         y = tf.concat([start, y[:, :-1]], 1)  # [B, L, D], shifted right
         return self.decode(
             y, mask, source=source.x, source_mask=source.mask, training=training
         )
 
     def class_logits(
-        self, problem: Problem, source: Represented, *, training: bool
+        self,
+        problem: Problem,
+        source: Represented,
+        *,
+        training: bool,
+        token: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, Statistics]:
         """Gives logits [B, V] of a class problem for encoded inputs."""
         modality = self.modalities[CLASS_LABEL]
         statistics: Statistics = {}
         x = source.x
         if self.hparams.decode_classes:
-            token = self.commands.token(problem.command)
-            start = tf.broadcast_to(token, tf.shape(x[:, :1]))
+            start = tf.broadcast_to(self._token(problem, token), tf.shape(x[:, :1]))
             h, statistics = self.decode(
                 start,
                 tf.ones(tf.shape(start)[:2], tf.bool),
@@ -191,8 +194,18 @@ class Model(keras.layers.Layer):
         vector = modality.pool(x, source.mask, source.grid, training=training)
         return modality.top(vector, feature=problem.targets), statistics
 
+    def _token(self, problem: Problem, token: tf.Tensor | None) -> tf.Tensor:
+        if token is None:
+            return self.commands.token(problem.command)
+        return tf.cast(token, self.compute_dtype)
+
     def losses_of(
-        self, problem_name: str, batch: Batch, *, training: bool
+        self,
+        problem_name: str,
+        batch: Batch,
+        *,
+        training: bool,
+        token: tf.Tensor | None = None,
     ) -> dict[str, Any]:
         """Gives what a training step and an evaluation need of one batch.
 
@@ -200,6 +213,8 @@ class Model(keras.layers.Layer):
           problem_name: one of the model's problems.
           batch: inputs, inputs_mask, targets, targets_mask.
           training: dropout, noise, augmentation and label smoothing, when true.
+          token: of the command, [D]; None for the problem's own. Given as a tensor,
+            one compiled function serves all problems of the same features.
 
         Returns:
           Scalars "loss_sum" and "correct" over "weight" target positions and
@@ -209,12 +224,19 @@ class Model(keras.layers.Layer):
         problem = self.problems[problem_name]
         source, statistics = self.encode_inputs(problem, batch, training=training)
         if problem.targets.modality == CLASS_LABEL:
-            logits, more = self.class_logits(problem, source, training=training)
+            logits, more = self.class_logits(
+                problem, source, training=training, token=token
+            )
             labels = batch["targets"][:, 0]
         else:
             mask = batch["targets_mask"]
             h, more = self.decode_targets(
-                problem, batch["targets"], mask, source=source, training=training
+                problem,
+                batch["targets"],
+                mask,
+                source=source,
+                training=training,
+                token=token,
             )
             real = tf.where(mask)  # [N, 2]: padding needs no logits
             modality = self.modalities[problem.targets.modality]
