@@ -18,12 +18,16 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # The parts of the package, each of which imports only itself and the ones below it.
 # Within the engine, the order is finer: see NETWORK and DATA.
 ZOO = ("problems", "hparams")
-DATA = ("records", "vocabulary", "datagen", "downloads", "input_pipeline", "manifests")
+DATA = (
+    "records vocabulary vocabulary_learning datagen downloads manifests shards workers "
+    "split_reader batch_plan input_pipeline inspection"
+).split()
 NETWORK = ("layers", "modalities", "models")
 
 TENSORFLOW_FREE = (
     "registry problem mixture configuration fields files vocabulary records datagen "
-    "downloads manifests metrics trees optimizers problems hparams modalities models "
+    "downloads manifests vocabulary_learning shards workers split_reader batch_plan "
+    "inspection metrics trees optimizers problems hparams modalities models "
     "bin.mm_datagen bin.mm_trainer bin.mm_decoder bin.mm_eval bin.mm_report "
     "bin.mm_registry"
 ).split()
