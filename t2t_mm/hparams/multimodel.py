@@ -63,9 +63,9 @@ def multimodel_tiny() -> MultiModelHParams:
         batch_tokens=1024,
         batch_examples=64,
         batch_seconds=48.0,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         schedule="constant*linear_warmup*cosine_decay",
-        warmup_steps=300,
+        warmup_steps=250,
         image_max_shift=0.1,
     )
 
