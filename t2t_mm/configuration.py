@@ -48,6 +48,9 @@ class HParams:
     label_smoothing: float = setting(
         0.0, "probability mass spread over the wrong classes", low=0, high=1
     )
+    decode_classes: bool = setting(
+        False, "class problems run the decoder for one position, too"
+    )
     # Modality nets.
     tie_embeddings: bool = setting(
         False, "use the embedding matrix for the softmax, too"

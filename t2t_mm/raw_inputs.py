@@ -95,14 +95,14 @@ def _content(one: Any, kind: str) -> bytes:
 
 def _pictures(inputs: Sequence[Any], feature: Feature) -> np.ndarray:
     """Gives float32 [B, H, W, C] in 0..1 at the feature's size."""
-    from t2t_mm.input_pipeline import decode_images
+    from t2t_mm.input_pipeline import decode_image
 
     files = []
     for one in inputs:
         content = _png(one) if isinstance(one, np.ndarray) else _content(one, "picture")
         name = str(one) if isinstance(one, str | os.PathLike) else "The picture"
         files.append(_flattened(content, feature.channels, name))
-    return decode_images(feature, np.array(files, object))[0].numpy()
+    return np.stack([decode_image(file, feature).numpy() for file in files])
 
 
 def _png(array: np.ndarray) -> bytes:

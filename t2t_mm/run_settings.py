@@ -103,10 +103,10 @@ def settle(request: Request, run_dir: str) -> Settings:
     problems = request.problem or ",".join(record.get("problems", ()))
     model = request.model or record.get("model")
     data_dir = request.data_dir or record.get("data_dir")
-    _check_given(
+    given = _check_given(
         run_dir, model=model, hparams_set=named_set, problem=problems, data_dir=data_dir
     )
-    hparams = _hparams(request, named_set, saved)
+    hparams = _hparams(request, given["hparams_set"], saved)
     seed = request.random_seed
     if seed is None:
         seed = record.get("random_seed", DEFAULT_SEED)
@@ -114,7 +114,13 @@ def settle(request: Request, run_dir: str) -> Settings:
     if not request.problem and record:
         mixture = Mixture(mixture.problems, record["rates"])
     settings = Settings(
-        model, named_set, hparams, mixture, data_dir, seed, is_new=not record
+        model=given["model"],
+        hparams_set=given["hparams_set"],
+        hparams=hparams,
+        mixture=mixture,
+        data_dir=given["data_dir"],
+        random_seed=seed,
+        is_new=not record,
     )
     if record:
         _check_record(
@@ -127,13 +133,14 @@ def settle(request: Request, run_dir: str) -> Settings:
     return settings
 
 
-def _check_given(run_dir: str, **values: str | None) -> None:
+def _check_given(run_dir: str, **values: str | None) -> dict[str, str]:
     missing = [f"--{name}" for name, value in values.items() if not value]
     if missing:
         raise ValueError(
             f"{' '.join(missing)} did not come, and {run_dir} holds no run to go on "
             "with. Give them; mm-registry lists models, sets and problems."
         )
+    return {name: str(value) for name, value in values.items()}
 
 
 def _hparams(

@@ -332,7 +332,7 @@ class _Run:
     def _evaluate_and_save(self) -> None:
         """Evaluates every problem, then saves; left out when a signal comes."""
         state = self.state
-        results = {}
+        results: dict[str, Mapping[str, Any]] = {}
         for name, problem in self.problems.items():
             if self.interruption:
                 return

@@ -76,7 +76,7 @@ def define_flags(values: flags.FlagValues) -> None:
     command.define_dropped_flags(values, _DROPPED)
 
 
-def decode(values: flags.FlagValues) -> int | None:
+def decode(values: flags.FlagValues) -> None:
     """Does what the flags say."""
     if values.split and values.decode_from_file:
         raise ValueError(
@@ -95,10 +95,11 @@ def decode(values: flags.FlagValues) -> int | None:
     run = inference.load_run(values.output_dir, data_dir=values.data_dir, step=step)
     run.problem(values.problem)
     if values.split:
-        return _decode_split(run, values)
-    if values.decode_from_file or not sys.stdin.isatty():
-        return _decode_file(run, values)
-    return _converse(run, values)
+        _decode_split(run, values)
+    elif values.decode_from_file or not sys.stdin.isatty():
+        _decode_file(run, values)
+    else:
+        _converse(run, values)
 
 
 def _check_file(path: str) -> None:

@@ -170,13 +170,9 @@ class AttentionBlock(keras.layers.Layer):
     def build(self, input_shape):
         """Builds the parts."""
         shape = (None, None, input_shape[-1])
-        for layer in (
-            *self.conv_blocks,
-            self.self_norm,
-            self.self_attention,
-            self.source_norm,
-            self.source_attention,
-        ):
+        norms = [self.self_norm, self.source_norm]
+        attentions = [self.self_attention, self.source_attention]
+        for layer in self.conv_blocks + norms + attentions:
             layer.build(shape)
 
     def call(self, x, mask, *, source, source_mask, training: bool):

@@ -29,6 +29,7 @@ class MultiModel(Model):
     """
 
     hparams_class = MultiModelHParams
+    hparams: MultiModelHParams
 
     def build_body(self) -> None:
         """Makes encoder, mixer and decoder."""

@@ -12,7 +12,9 @@ class MultiModelHParams(HParams):
     encoder_blocks: int = setting(6, "ConvBlocks of the encoder", low=1)
     encoder_moe_after: int = setting(3, "encoder blocks before its experts", low=0)
     mixer_blocks: int = setting(4, "ConvBlocks of the I/O mixer", low=0)
-    decoder_blocks: int = setting(4, "ConvBlock + Attention pairs of the decoder", low=1)
+    decoder_blocks: int = setting(
+        4, "ConvBlock + Attention pairs of the decoder", low=1
+    )
     decoder_moe_after: int = setting(2, "decoder blocks before its experts", low=0)
     attention_conv_blocks: int = setting(
         2, "ConvBlocks inside each attention block", low=0
@@ -36,9 +38,6 @@ class MultiModelHParams(HParams):
     use_attention: bool = setting(
         True, "false: attention is an identity, the mixer sees the inputs' mean"
     )
-    decode_classes: bool = setting(
-        False, "class problems run the decoder for one position, too"
-    )
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,3 @@ class TransformerHParams(HParams):
     num_decoder_layers: int = setting(4, "layers of the decoder", low=1)
     num_heads: int = setting(8, "attention heads H", low=1)
     filter_size: int = setting(512, "hidden units of the feed-forward layers", low=1)
-    decode_classes: bool = setting(
-        False, "class problems run the decoder for one position, too"
-    )

@@ -94,6 +94,7 @@ class Transformer(Model):
     """
 
     hparams_class = TransformerHParams
+    hparams: TransformerHParams
 
     def build_body(self) -> None:
         """Makes both stacks."""
@@ -108,12 +109,8 @@ class Transformer(Model):
         ]
         self.encoder_norm = LayerNorm(name="encoder_norm")
         self.decoder_norm = LayerNorm(name="decoder_norm")
-        for layer in (
-            *self.encoder_layers,
-            *self.decoder_layers,
-            self.encoder_norm,
-            self.decoder_norm,
-        ):
+        norms = [self.encoder_norm, self.decoder_norm]
+        for layer in self.encoder_layers + self.decoder_layers + norms:
             layer.build((None, None, hparams.hidden_size))
 
     def encode(self, x, mask, *, training):

@@ -78,7 +78,7 @@ def trimmed(samples: np.ndarray, sample_rate: int, *, keep_seconds: float = 0.06
 
 
 def joined(
-    parts: Sequence[np.ndarray], pauses: Sequence[float], sample_rate: int
+    parts: Sequence[np.ndarray], pauses: Sequence[float] | np.ndarray, sample_rate: int
 ) -> np.ndarray:
     """Gives waveforms one after the other with silence between.
 
