@@ -24,19 +24,17 @@ class TextNet(keras.layers.Layer):
 
     def build(self, input_shape=None):
         """Makes the embedding, and the output matrix and bias."""
-        normal = keras.initializers.RandomNormal(stddev=self.depth**-0.5)
-        shape = (self.size, self.depth)
-        self.embedding = self.add_weight(
-            shape=shape, initializer=normal, name="embedding"
-        )
-        self.softmax = (
-            self.embedding
-            if self.tie
-            else self.add_weight(shape=shape, initializer=normal, name="softmax")
-        )
+        self.embedding = self._matrix("embedding")
+        self.softmax = self.embedding if self.tie else self._matrix("softmax")
         self.bias = self.add_weight(
             shape=(self.size,), initializer="zeros", name="bias"
         )
+
+    def _matrix(self, name: str):
+        # One initializer for two matrices would give both the same numbers.
+        normal = keras.initializers.RandomNormal(stddev=self.depth**-0.5)
+        shape = (self.size, self.depth)
+        return self.add_weight(shape=shape, initializer=normal, name=name)
 
     def embed(self, ids):
         """Gives float [B, L, D], scaled by sqrt(D), for int32 [B, L]."""

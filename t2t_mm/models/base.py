@@ -39,11 +39,11 @@ class Commands(keras.layers.Layer):
         A variable each, so that training one problem leaves the commands of the
         others alone.
         """
-        normal = keras.initializers.RandomNormal(stddev=1.0)
         self.tokens = {
             name: self.add_weight(
                 shape=(self.depth,),
-                initializer=normal,
+                # Made anew: one initializer gives the same numbers each time.
+                initializer=keras.initializers.RandomNormal(stddev=1.0),
                 name=snake_case(name).replace("-", "_"),
             )
             for name in self.names
