@@ -9,8 +9,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from t2t_mm import checkpoints, configuration, run_settings
 from t2t_mm.configuration import HParams
 from t2t_mm.decoding import make_greedy

@@ -45,7 +45,7 @@ def depthwise_convolution(
     if dilation == 1:
         x = tf.pad(x, [[0, 0], [before, after], [side, kw - 1 - side], [0, 0]])
         return tf.nn.depthwise_conv2d(
-            x, kernel[..., None], [1, stride, stride, 1], "VALID"
+            x, tf.expand_dims(kernel, -1), [1, stride, stride, 1], "VALID"
         )
     shape = tf.shape(x)
     channels = x.shape[-1]
@@ -55,7 +55,7 @@ def depthwise_convolution(
         [[0, 0], [before * dilation, after * dilation + padding], [0, 0], [0, 0]],
     )
     x = tf.reshape(x, [shape[0], -1, dilation, channels])  # [B, rows+, dilation, C]
-    x = tf.nn.depthwise_conv2d(x, kernel[..., None], [1, 1, 1, 1], "VALID")
+    x = tf.nn.depthwise_conv2d(x, tf.expand_dims(kernel, -1), [1, 1, 1, 1], "VALID")
     return tf.reshape(x, [shape[0], -1, 1, channels])[:, :length]
 
 
@@ -227,11 +227,11 @@ class ConvBlock(keras.layers.Layer):
 
     def call(self, x, mask=None, *, training: bool):
         """Gives the block's output."""
-        x = x[:, :, None]  # [B, L, 1, D]
+        x = tf.expand_dims(x, 2)  # [B, L, 1, D]
         mask = None if mask is None else mask[:, :, None]
         h2 = x + self.steps[1](self.steps[0](x, mask), mask)
         h4 = x + self.steps[3](self.steps[2](h2, mask), mask)
-        return self.dropout(h4[:, :, 0], training=training)  # [B, L, D]
+        return self.dropout(tf.squeeze(h4, 2), training=training)  # [B, L, D]
 
 
 class ConvRes(keras.layers.Layer):

@@ -137,7 +137,7 @@ class MixtureOfExperts(keras.layers.Layer):
         experts = experts[:, :k]
         gates = tf.nn.softmax(top[:, :k])  # [N, k]
         one_hot = tf.one_hot(experts, self.num_experts)  # [N, k, E]
-        importance = tf.reduce_sum(gates[..., None] * one_hot, [0, 1])  # [E]
+        importance = tf.reduce_sum(tf.expand_dims(gates, -1) * one_hot, [0, 1])  # [E]
         if training and k < self.num_experts:
             load = self._load(clean, noisy, scale, top)
         else:
@@ -190,7 +190,7 @@ class MixtureOfExperts(keras.layers.Layer):
         answers = _collect(
             tf.reshape(rows, [-1, x.shape[-1]]), row_of_choice, choice_of_row
         )
-        return tf.reduce_sum(answers * tf.cast(gates, x.dtype)[..., None], 1)
+        return tf.reduce_sum(answers * tf.expand_dims(tf.cast(gates, x.dtype), -1), 1)
 
     def _experts(self, rows):
         """Runs every expert on its rows: [E, R, D] to [E, R, D]."""
