@@ -64,9 +64,8 @@ def answers(
     key = (problem.inputs, problem.targets)
     if key not in compiled:
         # The decoder keeps its model alive, so it must not hold its own key: a proxy.
-        compiled[key] = make_greedy(
-            weakref.proxy(model), problem.name, batch_signature(problem)
-        )
+        proxy: Any = weakref.proxy(model)
+        compiled[key] = make_greedy(proxy, problem.name, batch_signature(problem))
     token = model.commands.token(command or problem.command)
     found = compiled[key](batch, token, max_length or model.hparams.max_length)
     if problem.targets.modality == CLASS_LABEL:
