@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from t2t_mm import manifests, metrics, records, samples
-from t2t_mm.configuration import HParams
+from t2t_mm.configuration import HParams, override
 from t2t_mm.problem import CLASS_LABEL, TEXT, Problem
 
 # Compiled loss functions by model, then by features; gone when the model is.
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+# How many times larger than in training a batch is.
+_WIDER = 4
 
 
 def evaluate(
@@ -67,7 +69,7 @@ def evaluate(
     num_examples = check_split(manifest, split, data_dir)
     wanted = _spread(num_samples, min(limit or num_examples, num_examples))
     for batch in input_pipeline.evaluation_batches(
-        problem, split, data_dir, hparams, limit=limit
+        problem, split, data_dir, _wider(hparams), limit=limit
     ):
         for key, value in losses_of(batch, token).items():
             totals[key] += float(value)
@@ -95,6 +97,16 @@ def evaluate(
         "metrics": metrics.score(problem.metric_names, references, predictions),
         "samples": shown,
     }
+
+
+def _wider(hparams: HParams) -> HParams:
+    """Gives larger batches: without gradients they need less memory and go faster."""
+    return override(
+        hparams,
+        batch_tokens=_WIDER * hparams.batch_tokens,
+        batch_examples=_WIDER * hparams.batch_examples,
+        batch_seconds=_WIDER * hparams.batch_seconds,
+    )
 
 
 def _compiled_losses(model: Any, problem: Problem) -> Callable:

@@ -203,7 +203,7 @@ def test_an_unknown_split_is_refused(data_dir):
 
 def test_too_few_answers_are_refused(data_dir, monkeypatch):
     monkeypatch.setattr(inference, "predict", lambda *_, **__: [])
-    with pytest.raises(ValueError, match="2 references and 0 answers"):
+    with pytest.raises(ValueError, match=r"\d references and 0 answers"):
         evaluate(Echo(), data_dir)
 
 
