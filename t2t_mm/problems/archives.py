@@ -53,7 +53,7 @@ def ar_members(content: bytes, path: str) -> Iterator[tuple[str, bytes]]:
       path: where it came from, for messages.
 
     Raises:
-      ValueError: if it is no ar archive.
+      ValueError: if it is no ar archive, or ends early.
 
     Source: the format as described in ar(5).
     """
@@ -68,6 +68,11 @@ def ar_members(content: bytes, path: str) -> Iterator[tuple[str, bytes]]:
         name = header[:16].decode("ascii").strip().rstrip("/")
         size = int(header[48:58])
         position += 60
+        if position + size > len(content):
+            raise ValueError(
+                f"{path} ends inside its member '{name}'; {size} bytes of it were "
+                "expected. Delete the file and run mm-datagen again."
+            )
         yield name, content[position : position + size]
         position += size + size % 2
 

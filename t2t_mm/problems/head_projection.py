@@ -146,7 +146,9 @@ def _sentence(tree, tokens: Sequence[Token]):
             break
         end.insert(0, parts[-1])
         parts = parts[:-1]
-    return ("S", [(label, parts), *end])
+    # With its marks gone, a phrase may hold nothing but the phrase around its head.
+    inner = parts[0] if end and len(parts) == 1 else None
+    return ("S", [inner if isinstance(inner, tuple) else (label, parts), *end])
 
 
 def _leaves(tree) -> Iterator[int]:

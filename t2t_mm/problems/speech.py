@@ -35,6 +35,8 @@ RECORDINGS = Download(
 # Recordings whose transcript does not say what is heard: "does not say '2'" and such.
 _NOT_AS_WRITTEN = {"spy-iax2", "vm-savemessage", "spy-h323", "spy-misdn"}
 
+_TRIES_PER_JOIN = 100
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
@@ -106,22 +108,27 @@ class SpeechPrompts(Problem):
         planner = utterances.Planner([prompt.name for prompt in prompts])
         by_name = {prompt.name: prompt for prompt in prompts}
         seen: set[str] = set()
-        while len(seen) < number:
+        for _ in range(_TRIES_PER_JOIN * number):
+            if len(seen) == number:
+                return
             names = planner.draw(rng, with_sentences=split == "train")
             parts = [by_name[name] for name in names]
             text = " ".join(part.text for part in parts)
-            is_test = splits.fraction_of("sequence:" + text) < splits.TEST_SHARE
-            if is_test != (split != "train") or text in seen:
+            if text in seen or _is_held_out(text) != (split != "train"):
                 continue
             samples = _join(parts, rng)
             if split == "train":
                 up = self.lengths[rng.integers(len(self.lengths))]
                 samples = waveforms.resampled(samples, up=up, down=16)
                 samples *= rng.uniform(0.5, 1.0)
-            if len(samples) > self.max_seconds * SAMPLE_RATE:
-                continue
-            seen.add(text)
-            yield _example(samples, text)
+            if len(samples) <= self.max_seconds * SAMPLE_RATE:
+                seen.add(text)
+                yield _example(samples, text)
+        raise ValueError(
+            f"Only {len(seen)} different utterances could be joined for split "
+            f"'{split}' of {self.name}; {number} were expected. Check the downloads, "
+            "or lower num_joins."
+        )
 
 
 def split_of_prompt(prompt: Prompt, held_out: dict[str, str]) -> str:
@@ -186,6 +193,10 @@ def _decoded(gsm: bytes) -> np.ndarray:
         dtype="float32",
     )
     return samples
+
+
+def _is_held_out(sequence: str) -> bool:
+    return splits.fraction_of("sequence:" + sequence) < splits.TEST_SHARE
 
 
 def _join(parts: list[Prompt], rng: np.random.Generator) -> np.ndarray:

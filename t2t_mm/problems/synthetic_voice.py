@@ -1,12 +1,15 @@
 """A speech synthesizer, espeak-ng, driven through ctypes from its wheel, not installed.
 
-The library keeps one state per process: one `Voice` at a time speaks.
+The library keeps its state, down to the phase of a wave, from one utterance to the
+next. So each `start` loads a copy of its own: the same utterances in the same order
+give the same samples.
 """
 
 import ctypes
-import functools
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -30,14 +33,14 @@ ESPEAK = Download(
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: to the callback, without threads
 _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT
 _UTF8 = 1  # espeakCHARS_UTF8
+_SEED = 1  # of the noise in some voices; any will do
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
 
 
-@functools.lru_cache(maxsize=1)
 def start(tmp_dir: str) -> tuple[Callable[[str, str], np.ndarray], int]:
-    """Starts the synthesizer, once in a process.
+    """Starts a synthesizer of its own state.
 
     Args:
       tmp_dir: where ESPEAK was put; the library is unpacked beside it.
@@ -56,14 +59,22 @@ def start(tmp_dir: str) -> tuple[Callable[[str, str], np.ndarray], int]:
             "data on such a machine and copy it."
         )
     folder = archives.extracted_folder(ESPEAK, "espeakng_loader", tmp_dir)
-    library = ctypes.CDLL(os.path.join(folder, "libespeak-ng.so"))
+    library = _own_copy(os.path.join(folder, "libespeak-ng.so"))
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, folder.encode(), _DONT_EXIT)
     if rate <= 0:
         raise OSError(
             f"espeak-ng did not start (answer {rate}) with the data in {folder}; a "
             "sample rate was expected. Delete that folder and run mm-datagen again."
         )
+    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     return _speaker(library), rate
+
+
+def _own_copy(path: str) -> ctypes.CDLL:
+    """Loads a library apart from any copy of it that is loaded already."""
+    with tempfile.NamedTemporaryFile(suffix=".so") as file:
+        shutil.copyfile(path, file.name)
+        return ctypes.CDLL(file.name)
 
 
 def _speaker(library: ctypes.CDLL) -> Callable[[str, str], np.ndarray]:

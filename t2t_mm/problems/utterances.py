@@ -7,17 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Kinds and how often each is drawn.
-_KINDS = {
-    "digits": 3,
-    "letters": 3,
-    "spelled": 2,
-    "number": 3,
-    "date": 2,
-    "time": 2,
-    "words": 4,
-    "sentences": 8,
-}
+_MOST_TRIES = 1000
 
 
 class Planner:
@@ -54,6 +44,17 @@ class Planner:
             for name in self.names
             if not name.startswith(("digits/", "letters/", "phonetic/"))
         ]
+        # How often each kind is drawn, relative to the others.
+        self._shares = {
+            self._draw_digits: 3,
+            self._draw_letters: 3,
+            self._draw_spelled: 2,
+            self._draw_number: 3,
+            self._draw_date: 2,
+            self._draw_time: 2,
+            self._draw_words: 4,
+            self._draw_sentences: 8,
+        }
 
     def draw(self, rng: np.random.Generator, *, with_sentences: bool) -> list[str]:
         """Gives the recordings of one utterance, in order, at least two.
@@ -61,14 +62,23 @@ class Planner:
         Args:
           rng: decides.
           with_sentences: whether prompts of several words may take part.
+
+        Raises:
+          ValueError: if the recordings at hand make no row of two.
         """
-        kinds = [k for k in _KINDS if with_sentences or k != "sentences"]
-        shares = np.array([_KINDS[kind] for kind in kinds], float)
-        while True:
-            kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
-            names = getattr(self, f"_draw_{kind}")(rng)
+        draws = dict(self._shares)
+        if not with_sentences:
+            del draws[self._draw_sentences]
+        shares = np.array(list(draws.values())) / sum(draws.values())
+        for _ in range(_MOST_TRIES):
+            names = list(draws)[rng.choice(len(draws), p=shares)](rng)
             if len(names) >= 2:
                 return names
+        raise ValueError(
+            f"Nothing can be joined from the {len(self.names)} recordings at hand; "
+            "digits or letters among them were expected. Check the downloads of the "
+            "speech problem."
+        )
 
     def _there(self, names: list[str]) -> list[str]:
         return [name for name in names if name in self.names]
