@@ -107,9 +107,11 @@ def _bring_up_to_date(
     unfinished = []
     for problem in problems:
         reason = _reason_to_generate(problem, settings, ignore=tuple(specs))
-        settings.say(f"{problem.name}: {reason or 'finished before, skipped'}")
         if reason:
             unfinished.append(problem)
+        elif set(specs) & set(vocabulary.text_vocabulary_names([problem])):
+            reason = "finished before, but its vocabulary must be learned again"
+        settings.say(f"{problem.name}: {reason or 'finished before, skipped'}")
     if not unfinished and not specs:
         return
     sources = {
