@@ -1,0 +1,238 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t2t_mm.decoding import greedy_sequences, make_greedy, ranked_classes
+from t2t_mm.input_pipeline import batch_signature
+from t2t_mm.made_up_batches import made_up_batch, made_up_problem
+from t2t_mm.models import build_model
+from t2t_mm.models.settings import MultiModelHParams
+from t2t_mm.problem import Feature
+from t2t_mm.vocabulary import EOS_ID, PAD_ID
+
+WORDS = Feature("text", vocabulary="words")
+KINDS = Feature("class_label", vocabulary="kinds", labels=tuple("abcdefg"))
+FEW = Feature("class_label", vocabulary="few", labels=tuple("ab"))
+PICTURE = Feature("image", height=5, width=3)
+SIZES = {"words": 23, "kinds": 7, "few": 2}
+TRANSLATE = made_up_problem("translate", WORDS, WORDS, "To-German")
+CAPTION = made_up_problem("caption", PICTURE, WORDS, "To-English")
+CLASSIFY = made_up_problem("classify", WORDS, KINDS, "To-Category")
+CHOOSE = made_up_problem("choose", WORDS, FEW, "To-Category")
+PROBLEMS = [TRANSLATE, CAPTION, CLASSIFY, CHOOSE]
+HPARAMS = MultiModelHParams(
+    hidden_size=6,
+    dropout=0.3,
+    encoder_blocks=1,
+    encoder_moe_after=1,
+    mixer_blocks=0,
+    decoder_blocks=1,
+    decoder_moe_after=1,
+    attention_conv_blocks=0,
+    kernels=(3, 3, 5, 5),
+    dilations=(1, 1, 1, 2),
+    num_heads=2,
+    num_experts=3,
+    experts_per_position=2,
+    expert_size=7,
+    image_stages=1,
+    image_filters=2,
+)
+LONGEST = 6
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(2)
+    made = build_model("multimodel", HPARAMS, PROBLEMS, SIZES)
+    rng = np.random.default_rng(5)
+    for variable in made.trainable_variables:
+        noise = rng.normal(0, 0.3, variable.shape).astype(np.float32)
+        variable.assign(variable + noise)
+    return made
+
+
+@pytest.fixture
+def bias(model):
+    """Sets how likely an id is, whatever the input; undone after the test."""
+    variable = model.modalities["text"].nets["words"].bias
+    before = variable.numpy()
+
+    def add(**amounts):
+        changed = before.copy()
+        for name, amount in amounts.items():
+            changed[{"pad": PAD_ID, "eos": EOS_ID}[name]] += amount
+        variable.assign(changed)
+
+    yield add
+    variable.assign(before)
+
+
+@pytest.fixture(scope="module")
+def greedy(model):
+    """Decodes a batch: ids and scores; compiled once per problem."""
+    compiled = {
+        problem: make_greedy(model, problem.name, batch_signature(problem))
+        for problem in (TRANSLATE, CAPTION)
+    }
+
+    def decode(batch, problem=TRANSLATE, longest=LONGEST, command=None):
+        token = model.commands.token(command or problem.command)
+        found = compiled[problem](batch, token, longest)
+        return found["ids"].numpy(), found["scores"].numpy()
+
+    return decode
+
+
+def log_probabilities(model, problem, batch, ids):
+    """Teacher-forced, [B, L, V]."""
+    source, _ = model.encode_inputs(problem, batch, training=False)
+    mask = np.ones_like(ids, bool)
+    h, _ = model.decode_targets(problem, ids, mask, source=source, training=False)
+    logits = model.modalities["text"].top(h, feature=WORDS)
+    return tf.nn.log_softmax(logits).numpy()
+
+
+@pytest.mark.parametrize("problem", [TRANSLATE, CAPTION], ids=["text", "picture"])
+def test_greedy_takes_the_likeliest_id_given_those_before(model, greedy, bias, problem):
+    bias(eos=-100)
+    batch = made_up_batch(problem, SIZES, num_examples=3)
+    ids, scores = greedy(batch, problem)
+    expected = np.zeros_like(ids)
+    for i in range(LONGEST):
+        found = log_probabilities(model, problem, batch, expected)[:, i]
+        expected[:, i] = 1 + found[:, 1:].argmax(-1)
+    np.testing.assert_array_equal(ids, expected)
+    found = log_probabilities(model, problem, batch, ids)
+    chosen = np.take_along_axis(found, ids[..., None], -1)
+    np.testing.assert_allclose(scores, chosen.sum((1, 2)), rtol=1e-4)
+
+
+def test_a_row_ends_with_eos_and_stays_padded(model, greedy, bias):
+    batch = made_up_batch(TRANSLATE, SIZES, num_examples=13)
+    for amount in range(12):  # as likely as makes rows end at different places
+        bias(eos=amount)
+        ids, scores = greedy(batch)
+        ends = {row.tolist().index(EOS_ID) for row in ids if EOS_ID in row}
+        if len(ends) > 1:
+            break
+    assert len(ends) > 1
+    for row, score, probabilities in zip(
+        ids, scores, log_probabilities(model, TRANSLATE, batch, ids), strict=True
+    ):
+        length = row.tolist().index(EOS_ID) + 1 if EOS_ID in row else LONGEST
+        assert not row[length:].any()
+        assert (row[:length] != PAD_ID).all()
+        expected = probabilities[np.arange(length), row[:length]].sum()
+        np.testing.assert_allclose(score, expected, rtol=1e-4)
+
+
+def test_decoding_stops_when_all_rows_have_ended(model, bias, monkeypatch):
+    bias(eos=100)
+    batch = made_up_batch(TRANSLATE, SIZES)
+    steps = []
+    decode_targets = type(model).decode_targets
+
+    def counted(self, *arguments, **options):
+        steps.append(1)
+        return decode_targets(self, *arguments, **options)
+
+    monkeypatch.setattr(type(model), "decode_targets", counted)
+    found = greedy_sequences(model, "translate", batch, max_length=tf.constant(6))
+    np.testing.assert_array_equal(found["ids"], [[EOS_ID] + [PAD_ID] * 5] * 2)
+    assert len(steps) == 1
+
+
+def test_padding_is_never_chosen(greedy, bias):
+    bias(pad=100, eos=-100)
+    ids, _ = greedy(made_up_batch(TRANSLATE, SIZES))
+    assert (ids != PAD_ID).all()
+
+
+@pytest.mark.parametrize("longest", [1, 2, 6])
+def test_answers_are_as_long_as_allowed_and_begin_alike(greedy, bias, longest):
+    bias(eos=-100)
+    batch = made_up_batch(TRANSLATE, SIZES)
+    ids, _ = greedy(batch, longest=longest)
+    whole, _ = greedy(batch)
+    np.testing.assert_array_equal(ids, whole[:, :longest])
+
+
+@pytest.mark.parametrize("problem", [TRANSLATE, CAPTION], ids=["text", "picture"])
+def test_an_answer_and_its_score_are_the_same_alone_and_in_a_batch(greedy, problem):
+    batch = made_up_batch(problem, SIZES, num_examples=3)
+    ids, scores = greedy(batch, problem)
+    for i in range(3):
+        length = int(batch["inputs_mask"][i].sum())
+        alone = {name: value[i : i + 1] for name, value in batch.items()}
+        if problem is TRANSLATE:  # without the padding, too
+            alone["inputs"] = alone["inputs"][:, :length]
+            alone["inputs_mask"] = alone["inputs_mask"][:, :length]
+        one, score = greedy(alone, problem)
+        np.testing.assert_array_equal(one[0], ids[i])
+        np.testing.assert_allclose(score[0], scores[i], rtol=1e-4)
+
+
+def test_another_command_asks_for_another_answer(greedy, bias):
+    bias(eos=-100)
+    batch = made_up_batch(CAPTION, SIZES, num_examples=3)
+    usual, scores = greedy(batch, CAPTION)
+    same, _ = greedy(batch, CAPTION, command="To-English")
+    german, german_scores = greedy(batch, CAPTION, command="To-German")
+    np.testing.assert_array_equal(usual, same)
+    assert np.abs(scores - german_scores).max() > 1e-3
+    assert german.shape == usual.shape
+
+
+def test_classes_are_ranked_by_probability(model):
+    batch = made_up_batch(CLASSIFY, SIZES, num_examples=3)
+    found = ranked_classes(model, "classify", batch)
+    source, _ = model.encode_inputs(CLASSIFY, batch, training=False)
+    logits, _ = model.class_logits(CLASSIFY, source, training=False)
+    p = tf.nn.softmax(logits).numpy()
+    order = np.argsort(-p, -1)[:, :5]
+    np.testing.assert_array_equal(found["ranked"], order)
+    np.testing.assert_array_equal(found["ids"], order[:, :1])
+    expected = np.take_along_axis(p, order, -1)
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
+
+
+def test_no_more_classes_are_ranked_than_there_are(model):
+    found = ranked_classes(model, "choose", made_up_batch(CHOOSE, SIZES))
+    assert found["ranked"].shape == (2, 2)
+    np.testing.assert_allclose(found["probabilities"].numpy().sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("problem", [TRANSLATE, CLASSIFY], ids=["text", "classes"])
+def test_the_compiled_decoder_answers_as_the_plain_one(model, problem):
+    decode = make_greedy(model, problem.name, batch_signature(problem))
+    batch = made_up_batch(problem, SIZES, num_examples=3)
+    found = decode(batch, model.commands.token(problem.command), 3)
+    if problem is TRANSLATE:
+        expected = greedy_sequences(
+            model, "translate", batch, max_length=tf.constant(3)
+        )
+    else:
+        expected = ranked_classes(model, "classify", batch)
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4)
+
+
+def test_a_compiled_decoder_follows_the_weights(greedy, bias):
+    batch = made_up_batch(TRANSLATE, SIZES)
+    bias(eos=100)
+    assert (greedy(batch)[0][:, 0] == EOS_ID).all()
+    bias(eos=-100)
+    assert not (greedy(batch)[0] == EOS_ID).any()
+
+
+def test_decoding_draws_nothing_by_chance(model, greedy):
+    assert dataclasses.asdict(model.hparams)["dropout"] > 0
+    batch = made_up_batch(TRANSLATE, SIZES)
+    first, second = greedy(batch), greedy(batch)
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
