@@ -77,6 +77,11 @@ class HParams:
     audio_filters: int = setting(
         32, "filters of the audio net's first stage (log-mel)", low=1
     )
+    audio_alignment_weight: float = setting(
+        0.0,
+        "weight of a loss that asks the encoded sound for the text (CTC); 0: the paper",
+        low=0,
+    )
     audio_mel_bins: int = setting(80, "mel bands", low=1)
     audio_window_ms: float = setting(25.0, "length of a spectral window, ms", low=1)
     audio_hop_ms: float = setting(10.0, "time between spectral windows, ms", low=1)

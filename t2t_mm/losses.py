@@ -28,3 +28,40 @@ def cross_entropy(
         tf.cast(tf.size(labels), tf.float32),
         tf.reduce_sum(tf.cast(right, tf.float32)),
     )
+
+
+def alignment_loss(
+    logits: tf.Tensor, mask: tf.Tensor, labels: tf.Tensor, labels_mask: tf.Tensor
+) -> tf.Tensor:
+    """Gives the connectionist temporal classification loss per label.
+
+    -log of the summed probability of every way to stretch the labels, with blanks
+    between, over the positions. Id 0, which pads, stands for the blank.
+
+    Args:
+      logits: float32 [B, S, V].
+      mask: bool [B, S], real positions first.
+      labels: int32 [B, L], above 0.
+      labels_mask: bool [B, L].
+
+    Returns:
+      A scalar: the sum over examples that have room for their labels, divided by the
+      number of labels.
+
+    Source: Graves et al. 2006, section 4, doi.org/10.1145/1143844.1143891; beside
+    attention as in Kim et al. 2017, arxiv.org/abs/1609.06773.
+    """
+    # The kernel wants the blank last.
+    logits = tf.concat([logits[:, :, 1:], logits[:, :, :1]], -1)
+    places = tf.where(labels_mask)
+    values = tf.gather_nd(labels, places) - 1
+    sparse = tf.SparseTensor(places, values, tf.shape(labels, tf.int64))
+    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+    losses = tf.compat.v1.nn.ctc_loss(
+        sparse,
+        tf.transpose(logits, [1, 0, 2]),
+        lengths,
+        ignore_longer_outputs_than_inputs=True,
+    )
+    count = tf.reduce_sum(tf.cast(labels_mask, tf.float32))
+    return tf.reduce_sum(losses) / tf.maximum(count, 1.0)

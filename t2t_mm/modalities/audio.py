@@ -52,12 +52,16 @@ def log_mel(
 
 
 class StridedStack(keras.layers.Layer):
-    """Halves time and frequency per stage, then folds frequency into D.
+    """Folds frequency into D early, then halves time stage by stage.
+
+    A full convolution of stride 2 in time and frequency, frequency folded into D, then
+    a ConvRes over time per further stage. Everything after the fold costs as much as
+    text of the same length; stages that keep frequency apart cost ten times that.
 
     Args:
       depth: D.
-      filters: of the first stage; doubled per stage.
-      stages: strides of 2; the first is a full convolution, the others ConvRes.
+      filters: of the first convolution.
+      stages: strides of 2 in time, 1 or more.
 
     Call arguments:
       x: float [B, T, bins, 1]; mask: bool [B, T].
@@ -70,36 +74,33 @@ class StridedStack(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = filters
         self.first = FirstConvolution(filters, stride=2 if stages else 1, name="first")
-        self.residuals = [
-            ConvRes(filters * 2**i, name=f"residual{i}") for i in range(1, stages)
-        ]
         self.fold = keras.layers.Dense(depth, name="fold")
         self.norm = LayerNorm(name="norm")
+        self.residuals = [
+            ConvRes(depth, strides=(2, 1), kernel=(3, 1), name=f"residual{i}")
+            for i in range(1, stages)
+        ]
 
     def build(self, input_shape):
         """Builds the stages; needs the number of bins."""
-        bins = input_shape[2]
         self.first.build(input_shape)
-        bins = -(-bins // self.first.stride)
-        width = self.filters
-        for residual in self.residuals:
-            residual.build((None, None, bins, width))
-            bins, width = -(-bins // 2), residual.filters
-        self.fold.build((None, None, bins * width))
-        self.norm.build((None, None, self.fold.units))
-        self.folded = bins * width
+        self.folded = -(-input_shape[2] // self.first.stride) * self.filters
+        self.fold.build((None, None, self.folded))
+        shape = (None, None, 1, self.fold.units)
+        for layer in (self.norm, *self.residuals):
+            layer.build(shape)
 
     def call(self, x, mask):
         """Gives positions in time and their mask."""
-        x = self.first(masked(x, mask[:, :, None]))
+        x = self.first(masked(x, tf.expand_dims(mask, 2)))
         mask = mask[:, :: self.first.stride]
-        mask = tf.repeat(mask[:, :, None], tf.shape(x)[2], 2)  # [B, T, bins]
-        for residual in self.residuals:
-            x, mask = residual(x, mask)
-        mask = mask[:, :, 0]
         shape = tf.shape(x)
         x = tf.nn.relu(tf.reshape(x, [shape[0], shape[1], self.folded]))
-        return self.norm(self.fold(x)), mask
+        x = tf.expand_dims(self.norm(self.fold(x)), 2)  # [B, T/2, 1, D]
+        mask = tf.expand_dims(mask, 2)
+        for residual in self.residuals:
+            x, mask = residual(x, mask)
+        return tf.squeeze(x, 2), tf.squeeze(mask, 2)
 
 
 class PaperStack(keras.layers.Layer):
@@ -145,11 +146,12 @@ class PaperStack(keras.layers.Layer):
 
 @register_modality(name="audio")
 class AudioModality(Modality):
-    """Sound as log-mel spectra or waveform, strided to a quarter or less; inputs only.
+    """Sound as log-mel spectra or waveform, 4 to 8 times fewer positions; inputs only.
 
     Source: Kaiser et al. 2017, section 2.5.4, arxiv.org/abs/1706.05137. We differ in
-    the default: log-mel spectra, frequency strided too, 4 to 8 times fewer positions
-    than frames. `audio_stack=paper` with `audio_stages=8` is the paper's.
+    the default: log-mel spectra, frequency folded into D after one convolution, 4 to 8
+    times fewer positions than frames. The paper's is `audio_stack=paper` with
+    `audio_stages=8`.
     """
 
     def build(self, input_shape=None):

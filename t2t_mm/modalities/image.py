@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_mm.layers.convolution import ConvRes, ConvStep, masked
-from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.modalities.base import Modality, Represented
 from t2t_mm.registry import register_modality
 
@@ -27,10 +26,11 @@ def standardize(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 class FirstConvolution(keras.layers.Layer):
-    """A full convolution of the raw picture or spectrum, then layer normalisation.
+    """A full convolution of the raw picture or spectrum.
 
     A separable one would see each of the one to three raw channels through a single
-    filter; Xception, too, starts with full ones.
+    filter; Xception, too, starts with full ones. No normalisation follows: it would
+    take away how bright or loud a place is.
 
     Args:
       filters: F.
@@ -47,7 +47,6 @@ class FirstConvolution(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = filters
         self.stride = stride
-        self.norm = LayerNorm(name="norm")
 
     def build(self, input_shape):
         """Makes the kernel [3, 3, C, F] and the bias."""
@@ -59,13 +58,12 @@ class FirstConvolution(keras.layers.Layer):
         self.bias = self.add_weight(
             shape=(self.filters,), initializer="zeros", name="bias"
         )
-        self.norm.build((None, self.filters))
 
     def call(self, x):
-        """Gives the normalised convolution."""
+        """Gives the convolution."""
         x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
         x = tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), self.stride, "VALID")
-        return self.norm(x + tf.cast(self.bias, x.dtype))
+        return x + tf.cast(self.bias, x.dtype)
 
 
 class ImageNet(keras.layers.Layer):

@@ -11,9 +11,9 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.configuration import HParams
-from t2t_mm.losses import cross_entropy
+from t2t_mm.losses import alignment_loss, cross_entropy
 from t2t_mm.modalities.base import Represented
-from t2t_mm.problem import CLASS_LABEL, Feature, Problem
+from t2t_mm.problem import AUDIO, CLASS_LABEL, TEXT, Feature, Problem
 from t2t_mm.registry import modalities, snake_case
 
 Batch = Mapping[str, tf.Tensor]
@@ -242,6 +242,7 @@ class Model(keras.layers.Layer):
             modality = self.modalities[problem.targets.modality]
             logits = modality.top(tf.gather_nd(h, real), feature=problem.targets)
             labels = tf.gather_nd(batch["targets"], real)
+        auxiliary_loss = self._alignment_loss(problem, batch, source, training=training)
         statistics = statistics | more
         smoothing = self.hparams.label_smoothing if training else 0.0
         loss_sum, weight, correct = cross_entropy(
@@ -251,10 +252,23 @@ class Model(keras.layers.Layer):
             "loss_sum": loss_sum,
             "weight": weight,
             "correct": correct,
-            "auxiliary_loss": self.auxiliary_loss(statistics),
+            "auxiliary_loss": auxiliary_loss + self.auxiliary_loss(statistics),
             "expert_use": {name: s["use"] for name, s in statistics.items()},
             "experts_unused": {name: s["unused"] for name, s in statistics.items()},
         }
+
+    def _alignment_loss(
+        self, problem: Problem, batch: Batch, source: Represented, *, training: bool
+    ) -> tf.Tensor:
+        """Asks the encoded sound itself for the words, which teaches where they are."""
+        weight = self.hparams.audio_alignment_weight
+        modalities = (problem.inputs.modality, problem.targets.modality)
+        if not (training and weight and modalities == (AUDIO, TEXT)):
+            return tf.constant(0.0)
+        logits = self.modalities[TEXT].top(source.x, feature=problem.targets)
+        return weight * alignment_loss(
+            logits, source.mask, batch["targets"], batch["targets_mask"]
+        )
 
     def auxiliary_loss(self, statistics: Statistics) -> tf.Tensor:
         """Gives the scalar that is added to the loss; 0 without experts."""

@@ -27,4 +27,4 @@ def eight_small_mixture() -> Mixture:
 @register_vocabulary(name="eight_small")
 def eight_small_vocabulary() -> VocabularySpec:
     """Subwords of the training text of the eight small problems, shared by all."""
-    return VocabularySpec(kind="subword", size=4096, problems=tuple(RATES))
+    return VocabularySpec(kind="subword", size=2048, problems=tuple(RATES))
