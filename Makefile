@@ -14,8 +14,8 @@ DEMO_DIR ?= demo
 DEMO_PROBLEM ?= eight_small
 DEMO_MODEL ?= multimodel
 DEMO_HPARAMS_SET ?= multimodel_tiny
-DEMO_STEPS ?= 4000
-DEMO_EVAL_FREQUENCY ?= 1000
+DEMO_STEPS ?= 5000
+DEMO_EVAL_FREQUENCY ?= 1250
 
 .PHONY: demo test lint format clean
 .DELETE_ON_ERROR:
@@ -33,7 +33,7 @@ demo: $(STAMP)
 	  --model=$(DEMO_MODEL) --hparams_set=$(DEMO_HPARAMS_SET) \
 	  --data_dir=$(DEMO_DIR)/data --tmp_dir=$(DEMO_DIR)/downloads \
 	  --output_dir=$(DEMO_DIR)/run --train_steps=$(DEMO_STEPS) \
-	  --eval_frequency=$(DEMO_EVAL_FREQUENCY)
+	  --eval_frequency=$(DEMO_EVAL_FREQUENCY) --eval_examples=100
 	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
 	$(BIN)/mm-report --output_dir=$(DEMO_DIR)/run
 

@@ -57,7 +57,7 @@ def multimodel_tiny() -> MultiModelHParams:
         decoder_blocks=1,
         decoder_moe_after=1,
         attention_conv_blocks=0,
-        image_filters=16,
+        image_filters=24,
         audio_filters=16,
         audio_mel_bins=40,
         batch_tokens=1024,

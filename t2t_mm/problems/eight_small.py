@@ -7,14 +7,14 @@ from t2t_mm.vocabulary import VocabularySpec
 # Steps of each problem, relative to each other: the more there is to learn per
 # example, and the slower it comes, the more.
 RATES = {
-    "image_emoji": 1.25,
-    "caption_emoji": 1.5,
-    "speech_prompts": 2.5,
-    "parsing_silver": 1.25,
-    "translate_ende_home": 1.75,
-    "translate_deen_home": 1.75,
-    "translate_enfr_home": 1.5,
-    "translate_fren_home": 1.5,
+    "image_emoji": 1.5,
+    "caption_emoji": 2.5,
+    "speech_prompts": 2.0,
+    "parsing_silver": 1.5,
+    "translate_ende_home": 1.5,
+    "translate_deen_home": 1.5,
+    "translate_enfr_home": 1.25,
+    "translate_fren_home": 1.25,
 }
 
 
