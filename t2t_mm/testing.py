@@ -9,6 +9,7 @@ Sizes should be tiny, different primes, so that a swapped axis cannot pass.
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import t2t_mm.metrics  # noqa: F401  (fills the registry)
 from t2t_mm import configuration, registry
 from t2t_mm.configuration import HParams
 from t2t_mm.laws import (
@@ -317,8 +319,7 @@ def run_problem_test(
       ConformanceError: says what is not kept.
       TypeError, ValueError: if an example does not fit its feature.
     """
-    if isinstance(problem, str):
-        problem = get_problem(problem)
+    problem = get_problem(problem) if isinstance(problem, str) else problem
     expect(inspect.getdoc(type(problem)), f"{problem.name} has no docstring.")
     for feature in problem.features.values():
         expect(feature.modality in registry.modalities, f"{feature}: no modality.")
@@ -330,12 +331,7 @@ def run_problem_test(
         return
     for split in splits:
         first, second = (
-            [
-                example
-                for _, example in zip(
-                    range(num_examples), problem.generate(split, tmp_dir), strict=False
-                )
-            ]
+            list(itertools.islice(problem.generate(split, tmp_dir), num_examples))
             for _ in range(2)
         )
         what = f"{problem.name}, split '{split}'"
