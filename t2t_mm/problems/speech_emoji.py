@@ -24,7 +24,8 @@ class SpeechEmoji(Problem):
 
     Source: names from pip emoji 2.16.0, spoken by espeak-ng 1.52 from pip
     espeakng-loader 0.2.4 (run, not shipped), 22.05 kHz resampled to 16 kHz. Linux on
-    x86-64 only.
+    x86-64 only. Sizes: train 5,938 utterances (145 minutes), dev 127, test 201,
+    test_concepts 651.
 
     Class attributes:
       voices: language and variant.

@@ -116,7 +116,8 @@ class HomeStrings(Problem):
 class TranslateEndeHome(HomeStrings):
     """English -> German, short strings of a home automation.
 
-    Source: pip homeassistant 2026.2.3, its translations/en.json and de.json.
+    Source: pip homeassistant 2026.2.3, its translations/en.json and de.json. Sizes:
+    train 15,069 pairs (2.6 words on average), dev 500, test 1,000.
     """
 
     command = "To-German"
@@ -126,7 +127,8 @@ class TranslateEndeHome(HomeStrings):
 class TranslateDeenHome(HomeStrings):
     """German -> English, short strings of a home automation.
 
-    The same strings and split as `translate_ende_home`.
+    The same strings and split as `translate_ende_home`. Sizes: train 14,983 pairs, dev
+    500, test 1,000.
     """
 
     command = "To-English"
@@ -137,7 +139,8 @@ class TranslateDeenHome(HomeStrings):
 class TranslateEnfrHome(HomeStrings):
     """English -> French, short strings of a home automation.
 
-    Source: pip homeassistant 2026.2.3, its translations/en.json and fr.json.
+    Source: pip homeassistant 2026.2.3, its translations/en.json and fr.json. Sizes:
+    train 6,552 pairs (3.4 words on average), dev 500, test 787.
     """
 
     command = "To-French"
@@ -148,7 +151,8 @@ class TranslateEnfrHome(HomeStrings):
 class TranslateFrenHome(HomeStrings):
     """French -> English, short strings of a home automation.
 
-    The same strings and split as `translate_enfr_home`.
+    The same strings and split as `translate_enfr_home`. Sizes: train 6,540 pairs, dev
+    485, test 765.
     """
 
     command = "To-English"
