@@ -119,7 +119,7 @@ def _command(download: Download, aside: str) -> list[str]:
         return [
             *(sys.executable, "-m", "pip", "download", "--no-deps", "--no-input"),
             *("--only-binary=:all:", "--disable-pip-version-check"),
-            *("--retries=2", "--timeout=20", f"--dest={aside}"),
+            *("--retries=2", "--timeout=20", "--dest=."),
             "--progress-bar=" + ("raw" if _pip_has_raw_progress() else "off"),
             *download.options,
             f"{download.package}=={download.version}",

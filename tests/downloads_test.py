@@ -23,6 +23,9 @@ def wheel(**changes):
     return Download(**values | changes)
 
 
+real_command = downloads._command
+
+
 @pytest.fixture
 def index(monkeypatch):
     """A package index: assign the Python that runs instead of pip or apt-get."""
@@ -150,3 +153,22 @@ def test_one_failure_among_several_is_raised(index, tmp_path):
     wrong = wheel(filename="other.whl")
     with pytest.raises(ValueError, match="other.whl was expected"):
         downloads.fetch_all([wheel(), wrong], str(tmp_path), progress=False)
+
+
+def test_a_relative_folder_takes_the_file(index, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index.script = (
+        "import sys, os; folder = sys.argv[1].removeprefix('--dest=');"
+        f"open(os.path.join(folder, 'toy-1.2-py3-none-any.whl'), 'wb').write({CONTENT!r})"
+    )
+    command = index.command
+
+    def with_destination(download, aside):
+        words = real_command(download, aside)
+        destination = next(word for word in words if word.startswith("--dest="))
+        return [*command(download, aside), destination]
+
+    monkeypatch.setattr(downloads, "_command", with_destination)
+    path = downloads.fetch(wheel(), "here", progress=False)
+    assert path == os.path.join("here", "downloads", wheel().filename)
+    assert only_file(tmp_path / "here") == [(wheel().filename, CONTENT)]
