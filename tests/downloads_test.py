@@ -126,7 +126,7 @@ def test_pip_is_asked_for_the_pinned_version_alone(tmp_path):
     options = ("--python-version", "3.14")
     command = downloads._command(wheel(options=options), str(tmp_path))
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
-    assert {"--no-deps", "--only-binary=:all:", f"--dest={tmp_path}"} <= set(command)
+    assert {"--no-deps", "--only-binary=:all:", "--dest=."} <= set(command)
     assert command[-3:] == [*options, "toy==1.2"]
 
 
@@ -159,7 +159,8 @@ def test_a_relative_folder_takes_the_file(index, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     index.script = (
         "import sys, os; folder = sys.argv[1].removeprefix('--dest=');"
-        f"open(os.path.join(folder, 'toy-1.2-py3-none-any.whl'), 'wb').write({CONTENT!r})"
+        "path = os.path.join(folder, 'toy-1.2-py3-none-any.whl');"
+        f"open(path, 'wb').write({CONTENT!r})"
     )
     command = index.command
 
