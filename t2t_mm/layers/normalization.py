@@ -60,7 +60,7 @@ class LayerNorm(keras.layers.Layer):
         size = (input_shape[-1],)
         # Without autocast: low precision would round them before the cast in `call`.
         self.scale = self.add_weight(
-            shape=size, initializer="ones", name="scale", autocast=False
+            shape=size, initializer=self.first_scale, name="scale", autocast=False
         )
         self.bias = self.add_weight(
             shape=size, initializer="zeros", name="bias", autocast=False
