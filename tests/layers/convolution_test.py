@@ -170,6 +170,13 @@ def test_a_conv_block_is_four_steps_and_two_skips(is_causal):
     np.testing.assert_allclose(got, h4[:, :, 0], atol=2e-3)
 
 
+def test_a_conv_block_starts_as_an_identity():
+    block = ConvBlock(5, dropout=0.0, is_causal=False)
+    block.build((None, None, 5))
+    x, mask = normal(2, 7, 5), mask_of(7, 5)
+    np.testing.assert_allclose(block(x, mask, training=True), x, atol=1e-6)
+
+
 def test_a_conv_block_drops_values_in_training_only():
     block = shaken(ConvBlock(5, dropout=0.5, is_causal=False), (None, None, 5))
     x, mask = normal(2, 7, 5), mask_of(7, 7)
