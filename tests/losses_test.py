@@ -1,7 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from t2t_mm.losses import cross_entropy
+from t2t_mm.losses import alignment_loss, cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
@@ -21,3 +23,51 @@ def test_no_labels_cost_nothing():
         np.zeros((0, 5), np.float32), np.zeros(0, np.int32), label_smoothing=0.1
     )
     assert [float(number) for number in found] == [0, 0, 0]
+
+
+def collapsed(path):
+    """What a path of ids says: repeats merged, then blanks (0) left out."""
+    merged = [one for i, one in enumerate(path) if i == 0 or one != path[i - 1]]
+    return [one for one in merged if one]
+
+
+def chance_of(probabilities, labels):
+    """Sums over every path, one id per position, that says the labels."""
+    size = probabilities.shape[1]
+    paths = itertools.product(range(size), repeat=len(probabilities))
+    return sum(
+        np.prod(probabilities[np.arange(len(path)), path])
+        for path in paths
+        if collapsed(path) == list(labels)
+    )
+
+
+def test_the_alignment_loss_sums_over_every_way_to_stretch_the_labels():
+    logits = np.random.default_rng(0).normal(size=(3, 5, 3)).astype(np.float32)
+    mask = np.arange(5)[None] < [[5], [4], [5]]
+    labels = np.array([[2, 1, 0], [1, 1, 0], [2, 0, 0]], np.int32)
+    labels_mask = labels > 0
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    chances = [chance_of(p[i][mask[i]], labels[i][labels_mask[i]]) for i in range(3)]
+    got = alignment_loss(logits, mask, labels, labels_mask)
+    assert float(got) == pytest.approx(-np.log(chances).sum() / 5, rel=1e-4)
+
+
+def test_padding_does_not_change_the_alignment_loss():
+    rng = np.random.default_rng(0)
+    logits, mask = rng.normal(size=(2, 5, 3)), np.arange(5)[None] < [[5], [4]]
+    labels = np.array([[2, 1], [1, 0]], np.int32)
+    before = alignment_loss(logits.astype(np.float32), mask, labels, labels > 0)
+    longer = np.concatenate([logits, rng.normal(size=(2, 2, 3))], 1).astype(np.float32)
+    mask = np.arange(7)[None] < [[5], [4]]
+    labels_mask = np.pad(labels > 0, ((0, 0), (0, 1)))
+    labels = np.pad(labels, ((0, 0), (0, 1)), constant_values=2)
+    after = alignment_loss(longer, mask, labels, labels_mask)
+    assert float(after) == pytest.approx(float(before), rel=1e-5)
+
+
+def test_labels_that_do_not_fit_the_sound_cost_nothing():
+    logits = np.zeros((1, 2, 3), np.float32)
+    labels = np.array([[1, 2, 1]], np.int32)
+    loss = alignment_loss(logits, np.ones((1, 2), bool), labels, labels > 0)
+    assert float(loss) == 0

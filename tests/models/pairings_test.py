@@ -129,6 +129,7 @@ def test_models_keep_their_laws_on_all_pairings_at_once(model_name):
         decode_classes=True,
         image_stages=2,
         audio_stages=2,
+        audio_alignment_weight=0.3,
     )
     chosen = ["text_to_text", "image_to_class_label", "audio_to_text"]
     problems = [PROBLEMS[name] for name in chosen]
