@@ -38,7 +38,7 @@ demo: $(STAMP)
 	$(BIN)/mm-report --output_dir=$(DEMO_DIR)/run
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist=loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check

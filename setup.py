@@ -44,6 +44,7 @@ DEVELOPMENT = [
     "hypothesis>=6.100",
     "mypy>=1.13",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
 ]
 
