@@ -22,6 +22,7 @@ from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature, Problem
 from t2t_mm.split_reader import SplitReader
 
 _PREFETCHED_BATCHES = 4
+_PARALLEL_CALLS = 2
 
 
 def training_batches(
@@ -75,7 +76,7 @@ def training_batches(
     return _finish(
         dataset.map(
             lambda position, records: (position, parse_batch(problem, records)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_PARALLEL_CALLS,
         )
     )
 
@@ -116,7 +117,7 @@ def evaluation_batches(
     return _finish(
         dataset.map(
             functools.partial(parse_batch, problem),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_PARALLEL_CALLS,
         ).apply(tf.data.experimental.assert_cardinality(len(plan)))
     )
 
@@ -124,6 +125,9 @@ def evaluation_batches(
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
+    # Autotuning runs a thread per iterator that looks up once in up to a minute;
+    # dropping the iterator waits for it, so that a finished run would hang.
+    options.autotune.enabled = False
     return dataset.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
