@@ -8,13 +8,13 @@ from t2t_mm.vocabulary import VocabularySpec
 # example, and the slower it comes, the more.
 RATES = {
     "image_emoji": 1.5,
-    "caption_emoji": 2.5,
+    "caption_emoji": 2.25,
     "speech_prompts": 2.0,
     "parsing_silver": 1.5,
-    "translate_ende_home": 1.5,
-    "translate_deen_home": 1.5,
-    "translate_enfr_home": 1.25,
-    "translate_fren_home": 1.25,
+    "translate_ende_home": 1.75,
+    "translate_deen_home": 1.75,
+    "translate_enfr_home": 1.5,
+    "translate_fren_home": 1.5,
 }
 
 
@@ -27,4 +27,4 @@ def eight_small_mixture() -> Mixture:
 @register_vocabulary(name="eight_small")
 def eight_small_vocabulary() -> VocabularySpec:
     """Subwords of the training text of the eight small problems, shared by all."""
-    return VocabularySpec(kind="subword", size=2048, problems=tuple(RATES))
+    return VocabularySpec(kind="subword", size=4096, problems=tuple(RATES))
