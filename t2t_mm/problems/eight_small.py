@@ -9,7 +9,7 @@ from t2t_mm.vocabulary import VocabularySpec
 RATES = {
     "image_emoji": 1.5,
     "caption_emoji": 2.25,
-    "speech_prompts": 2.0,
+    "speech_prompts": 3.0,
     "parsing_silver": 1.5,
     "translate_ende_home": 1.75,
     "translate_deen_home": 1.75,
