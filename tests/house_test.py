@@ -255,6 +255,6 @@ def test_every_requirement_is_used_and_every_import_is_required():
     # TensorFlow writes summaries with tensorboard; the next two are the part of the
     # stack that users' own problems and graphs build on; developers run the rest.
     asked_for_by_others = {"tensorboard", "tensorflow-datasets", "tensorflow-text"}
-    developers = {"hypothesis", "mypy", "pytest", "ruff"}
+    developers = {"hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"}
     unused = required - foreign - asked_for_by_others - developers
     assert not unused, "required and not imported"

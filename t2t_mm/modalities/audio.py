@@ -86,9 +86,9 @@ class StridedStack(keras.layers.Layer):
         self.first.build(input_shape)
         self.folded = -(-input_shape[2] // self.first.stride) * self.filters
         self.fold.build((None, None, self.folded))
-        shape = (None, None, 1, self.fold.units)
-        for layer in (self.norm, *self.residuals):
-            layer.build(shape)
+        parts: list[keras.layers.Layer] = [self.norm, *self.residuals]
+        for layer in parts:
+            layer.build((None, None, 1, self.fold.units))
 
     def call(self, x, mask):
         """Gives positions in time and their mask."""
