@@ -1,5 +1,6 @@
 """Fixtures that several tests share."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,12 +11,37 @@ from t2t_mm import registry
 from t2t_mm.bin import command, plugins
 
 
-@pytest.fixture
-def own_registries(monkeypatch):
-    """The registries with the whole zoo; what a test adds is gone after it."""
+@contextlib.contextmanager
+def registries_restored():
+    """Takes out of the registries what is put in, and puts back what is taken out.
+
+    What is declared stays once it is loaded: its module registers it only once.
+    """
     command.load_zoo()
-    for entries in registry.ALL.values():
-        monkeypatch.setattr(entries, "_entries", dict(entries._entries))
+    before = {
+        kind: (set(entries.names()), dict(entries._entries))
+        for kind, entries in registry.ALL.items()
+    }
+    yield
+    for kind, entries in registry.ALL.items():
+        names, things = before[kind]
+        for name in set(entries._entries) - names:
+            del entries._entries[name]
+        entries._entries.update(things)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registries_of_the_module():
+    """What a module of tests registers is gone after it."""
+    with registries_restored():
+        yield
+
+
+@pytest.fixture
+def own_registries():
+    """The registries with the whole zoo; what a test adds is gone after it."""
+    with registries_restored():
+        yield
 
 
 SMALL_PROBLEMS = os.path.join(os.path.dirname(__file__), "small_problems")

@@ -81,13 +81,14 @@ def sums_tiny():
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """Registers the problems, the model and its set for this module."""
+    """Registers the problems, the model and its set for this module.
+
+    `registries_of_the_module` takes them out again.
+    """
     folder = tmp_path_factory.mktemp("told_problems")
     (folder / "told.py").write_text(USER_FILE)
     command.load_zoo()
     with pytest.MonkeyPatch.context() as patch:
-        for entries in registry.ALL.values():
-            patch.setattr(entries, "_entries", dict(entries._entries))
         patch.setattr(sys, "path", list(sys.path))
         plugins.import_user_dir(str(folder))
         registry.register_model(SumsUp)
