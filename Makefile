@@ -14,8 +14,8 @@ DEMO_DIR ?= demo
 DEMO_PROBLEM ?= eight_small
 DEMO_MODEL ?= multimodel
 DEMO_HPARAMS_SET ?= multimodel_tiny
-DEMO_STEPS ?= 5500
-DEMO_EVAL_FREQUENCY ?= 1100
+DEMO_STEPS ?= 5000
+DEMO_EVAL_FREQUENCY ?= 1250
 
 .PHONY: demo test lint format clean
 .DELETE_ON_ERROR:
