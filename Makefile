@@ -34,7 +34,7 @@ demo: $(STAMP)
 	  --data_dir=$(DEMO_DIR)/data --tmp_dir=$(DEMO_DIR)/downloads \
 	  --output_dir=$(DEMO_DIR)/run --train_steps=$(DEMO_STEPS) \
 	  --eval_frequency=$(DEMO_EVAL_FREQUENCY) --eval_examples=100
-	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
+	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run --limit=400
 	$(BIN)/mm-report --output_dir=$(DEMO_DIR)/run
 
 test: $(STAMP)
