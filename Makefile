@@ -17,8 +17,8 @@ DEMO_DIR ?= demo
 DEMO_PROBLEM ?= eight_small
 DEMO_MODEL ?= multimodel
 DEMO_HPARAMS_SET ?= multimodel_tiny
-DEMO_STEPS ?= 5700
-DEMO_EVAL_FREQUENCY ?= 1900
+DEMO_STEPS ?= 5400
+DEMO_EVAL_FREQUENCY ?= 1800
 
 .PHONY: demo test test-slow test-browser test-load test-export lint format clean
 .DELETE_ON_ERROR:

@@ -80,7 +80,7 @@ def multimodel_tiny() -> MultiModelHParams:
         audio_filters=16,
         audio_mel_bins=40,
         audio_width=256,
-        audio_blocks=3,
+        audio_blocks=5,
         audio_dropout=0.1,
         audio_alignment_weight=1.0,
         audio_merging=True,

@@ -63,7 +63,7 @@ class SpeechPrompts(Problem):
     of sequences.
 
     Source: Debian asterisk-core-sounds-en and -gsm 1.6.1-1, 8 kHz GSM 06.10, resampled
-    to 16 kHz; tones and silences left out. Sizes: train 3,472 utterances (202 minutes,
+    to 16 kHz; tones and silences left out. Sizes: train 4,472 utterances (309 minutes,
     472 of them prompts as recorded), dev 25, test 27, test_sequences 200 (12 minutes).
 
     Class attributes:
@@ -85,9 +85,9 @@ class SpeechPrompts(Problem):
         emoji_table.GROUPS_OF_EMOJI,
     )
     licence = "CC-BY-SA-3.0 (Allison Smith, June Wallack, Digium)"
-    version = 2
+    version = 3
     max_seconds = 8.0
-    num_joins: ClassVar[dict[str, int]] = {"train": 3000, "test_sequences": 200}
+    num_joins: ClassVar[dict[str, int]] = {"train": 4000, "test_sequences": 200}
     lengths = (15, 16, 17)
 
     def generate(self, split: str, tmp_dir: str) -> Iterator[dict[str, Any]]:

@@ -53,7 +53,7 @@ class Planner:
             self._draw_date: 2,
             self._draw_time: 2,
             self._draw_words: 4,
-            self._draw_sentences: 8,
+            self._draw_sentences: 48,
         }
 
     def draw(self, rng: np.random.Generator, *, with_sentences: bool) -> list[str]:
