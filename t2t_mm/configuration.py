@@ -16,6 +16,7 @@ from typing import Any
 import gin
 
 from t2t_mm import registry
+from t2t_mm.audio_settings import AudioSettings, refuse_unread
 from t2t_mm.augmentation_settings import AugmentationSettings
 from t2t_mm.fields import (
     fit_fields,
@@ -32,7 +33,7 @@ GIN_FILE = "operative_config.gin"
 
 
 @dataclass(frozen=True)
-class HParams(AugmentationSettings, OptimisationSettings):
+class HParams(AudioSettings, AugmentationSettings, OptimisationSettings):
     """What every model and its training need; a model's own class adds fields.
 
     Frozen: a set is changed with `dataclasses.replace` or `override`, both of which
@@ -62,46 +63,6 @@ class HParams(AugmentationSettings, OptimisationSettings):
     image_filters: int = setting(
         32, "filters of the image net's first step; doubled on the way to D", low=1
     )
-    audio_input: str = setting(
-        "log_mel",
-        "what the audio net sees: log-mel made in the graph, or the waveform",
-        choices=("log_mel", "waveform"),
-    )
-    audio_stack: str = setting(
-        "strided",
-        "the audio net: strided in time and frequency, or the paper's (time only)",
-        choices=("strided", "paper"),
-    )
-    audio_stages: int = setting(
-        2, "stages of the audio net, each halves time; 8 is the paper's", low=0, high=12
-    )
-    audio_filters: int = setting(
-        32, "filters of the audio net's first stage (log-mel)", low=1
-    )
-    audio_width: int = setting(
-        0, "width of the audio net behind its first fold; 0 for hidden_size", low=0
-    )
-    audio_blocks: int = setting(
-        0, "further residual steps of the audio net, at its last rate", low=0
-    )
-    audio_kernel: int = setting(7, "taps of those steps, odd", low=1)
-    audio_dropout: float = setting(
-        0.0, "share of values dropped in those steps", low=0, high=0.9
-    )
-    audio_alignment_weight: float = setting(
-        0.0,
-        "weight of a loss (CTC) that asks the audio net itself for the text, which it "
-        "then hands on beside the sound; 0: the paper",
-        low=0,
-    )
-    audio_merging: bool = setting(
-        False,
-        "merge the positions of a sound from one letter heard to the next; needs "
-        "audio_alignment_weight",
-    )
-    audio_mel_bins: int = setting(80, "mel bands", low=1)
-    audio_window_ms: float = setting(25.0, "length of a spectral window, ms", low=1)
-    audio_hop_ms: float = setting(10.0, "time between spectral windows, ms", low=1)
     # Batches.
     batch_tokens: int = setting(
         1024, "padded positions per batch of a text problem, inputs or targets", low=1
@@ -121,12 +82,7 @@ class HParams(AugmentationSettings, OptimisationSettings):
 
     def __post_init__(self):
         fit_fields(self)
-        if self.audio_merging and not self.audio_alignment_weight:
-            raise ValueError(
-                "audio_merging=True came with audio_alignment_weight=0; expected a "
-                "weight above 0, since positions are merged by the letters that its "
-                "loss teaches. Set audio_alignment_weight=1, or audio_merging=false."
-            )
+        refuse_unread(self)
 
 
 def override(hparams: HParams, **values: Any) -> HParams:

@@ -13,9 +13,13 @@ SOUND = Feature("audio", sample_rate=8000)
 HPARAMS = HParams(
     hidden_size=6, audio_filters=2, audio_stages=2, audio_mel_bins=7, dropout=0.0
 )
-PAPER = dataclasses.replace(HPARAMS, audio_stack="paper", audio_stages=3)
-WAVEFORM = dataclasses.replace(HPARAMS, audio_input="waveform", audio_stages=3)
-PAPER_WAVEFORM = dataclasses.replace(PAPER, audio_input="waveform")
+PAPER = dataclasses.replace(
+    HPARAMS, audio_stack="paper", audio_stages=3, audio_filters=32
+)
+WAVEFORM = dataclasses.replace(
+    HPARAMS, audio_input="waveform", audio_stages=3, audio_mel_bins=80
+)
+PAPER_WAVEFORM = dataclasses.replace(PAPER, audio_input="waveform", audio_mel_bins=80)
 ALL = {
     "log-mel": HPARAMS,
     "paper": PAPER,
