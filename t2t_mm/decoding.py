@@ -51,16 +51,17 @@ def make_decoder(
       extra_scorer: a second opinion on every id; see `guides.SecondOpinion`.
 
     Returns:
-      f(batch, token, max_length, prefix=None, row_numbers=None): token is a command's,
-      float [D]; max_length the most ids of an answer, its end counted; prefix int32
-      [B, P], ids that answers begin with, padding behind; row_numbers int32 [B], what
-      draws depend on besides the seed, by default 0 to B - 1. It gives {"ids": int32
-      [B, N, L], "scores": float32 [B, N], sums of log-probabilities, the end counted,
-      "penalized": float32 [B, N], what the ranking used}, N = settings.num_return; for
-      class problems what `ranked_classes` gives. With `settings.jit_compile` XLA
-      compiles the search for each max_length and each size of a batch, of which there
-      are few, since rows and lengths are rounded up; that takes seconds each time and
-      pays where many batches follow.
+      f(batch, token, max_length, prefix=None, row_numbers=None, random_seed=None):
+      token is a command's, float [D]; max_length the most ids of an answer, its end
+      counted; prefix int32 [B, P], ids that answers begin with, padding behind;
+      row_numbers int32 [B], what draws depend on besides the seed, by default 0 to
+      B - 1; random_seed by default that of the settings: another one compiles nothing
+      anew. It gives {"ids": int32 [B, N, L], "scores": float32 [B, N], sums of
+      log-probabilities, the end counted, "penalized": float32 [B, N], what the ranking
+      used}, N = settings.num_return; for class problems what `ranked_classes` gives.
+      With `settings.jit_compile` XLA compiles the search for each max_length and each
+      size of a batch, of which there are few, since rows and lengths are rounded up;
+      that takes seconds each time and pays where many batches follow.
 
     Raises:
       ValueError: if well-formed trees are asked for without their guide; when called,
@@ -75,7 +76,7 @@ def make_decoder(
     problem = model.problems[problem_name]
     inputs = {name: signature[name] for name in ("inputs", "inputs_mask")}
 
-    def decode(batch, token, max_length, prefix, row_numbers):
+    def decode(batch, token, max_length, prefix, row_numbers, random_seed):
         if problem.targets.modality == CLASS_LABEL:
             return ranked_classes(model, problem_name, batch, token=token)
         return sequences(
@@ -87,6 +88,7 @@ def make_decoder(
             token=token,
             prefix=prefix,
             row_numbers=row_numbers,
+            random_seed=random_seed,
             guide=guide,
             extra_scorer=extra_scorer,
             jit_compile=settings.jit_compile,
@@ -96,6 +98,7 @@ def make_decoder(
         tf.TensorSpec([model.hparams.hidden_size], model.compute_dtype),
         tf.TensorSpec([None, None], tf.int32),
         tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([], tf.int32),
     )
     compiled = _traced_per_length if settings.jit_compile else _traced_once
     concrete = compiled(decode, inputs, *specs)
@@ -106,6 +109,7 @@ def make_decoder(
         max_length: int,
         prefix: Any = None,
         row_numbers: Any = None,
+        random_seed: int | None = None,
     ) -> Found:
         tensors = _as_signed(batch, inputs)
         count = len(batch["inputs"])
@@ -119,7 +123,8 @@ def make_decoder(
         others = [prefix, tf.convert_to_tensor(row_numbers, tf.int32)]
         if settings.jit_compile:
             tensors, others = _rounded_up(tensors, others)
-        found = concrete(tensors, token, max_length, *others)
+        seed = settings.random_seed if random_seed is None else random_seed
+        found = concrete(tensors, token, max_length, *others, tf.constant(seed))
         return {name: value[:count] for name, value in found.items()}
 
     return call
@@ -144,27 +149,25 @@ def _rounded_up(
     return padded, [tf.gather(value, rows) for value in others]
 
 
-def _traced_once(decode, inputs, token, prefix, row_numbers):
+def _traced_once(decode, inputs, token, *others):
     """Gives decode, compiled for every length."""
     concrete = tf.function(decode, autograph=False).get_concrete_function(
-        inputs, token, tf.TensorSpec([], tf.int32), prefix, row_numbers
+        inputs, token, tf.TensorSpec([], tf.int32), *others
     )
     return lambda batch, token, max_length, *others: concrete(
         batch, token, tf.constant(max_length), *others
     )
 
 
-def _traced_per_length(decode, inputs, token, prefix, row_numbers):
+def _traced_per_length(decode, inputs, token, *others):
     """Gives decode, compiled for each length when it is first asked for."""
 
     @functools.lru_cache(maxsize=16)
     def concrete(max_length):
         return tf.function(
-            lambda batch, token, prefix, row_numbers: decode(
-                batch, token, max_length, prefix, row_numbers
-            ),
+            lambda batch, token, *given: decode(batch, token, max_length, *given),
             autograph=False,
-        ).get_concrete_function(inputs, token, prefix, row_numbers)
+        ).get_concrete_function(inputs, token, *others)
 
     return lambda batch, token, max_length, *others: concrete(max_length)(
         batch, token, *others
@@ -206,6 +209,7 @@ def sequences(
     token: tf.Tensor | None = None,
     prefix: tf.Tensor | None = None,
     row_numbers: tf.Tensor | None = None,
+    random_seed: tf.Tensor | int | None = None,
     guide: Guide | None = None,
     extra_scorer: Any = None,
     jit_compile: bool = False,
@@ -215,6 +219,7 @@ def sequences(
     Args:
       max_length: int32 scalar; an int for XLA.
       token: of the command, [D]; None for the problem's own.
+      random_seed: int32 scalar; None for that of the settings.
 
     Returns:
       "ids" int32 [B, N, max_length], with padding after each end; "scores" and
@@ -232,7 +237,9 @@ def sequences(
 
     chance = tf.zeros([0, 0])
     if settings.temperature:
-        chance = chances(settings, row_numbers, max_length)
+        if random_seed is None:
+            random_seed = settings.random_seed
+        chance = chances(settings.num_return, row_numbers, max_length, random_seed)
 
     def search(source, token, prefix, chance):
         modality = model.modalities[problem.targets.modality]

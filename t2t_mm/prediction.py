@@ -125,8 +125,8 @@ def answers(
     """
     settings = settings or DecodeHParams()
     longest = settings.max_length or max_length or model.hparams.max_length
-    # Neither decides what is compiled.
-    search = dataclasses.replace(settings, max_length=0, batch_size=1)
+    # None of them decides what is compiled.
+    search = dataclasses.replace(settings, max_length=0, batch_size=1, random_seed=1)
     if problem.targets.modality == CLASS_LABEL:
         search = DecodeHParams()  # all labels are looked at, whatever the search
     decode = compiled(
@@ -148,7 +148,9 @@ def answers(
     if prefixes is not None:
         ids = raw_targets.encode_prefixes(problem.targets, prefixes, vocabularies)
         prefix = raw_targets.padded(ids)
-    found = decode(batch, token, longest, prefix, row_numbers)
+    found = decode(
+        batch, token, longest, prefix, row_numbers, random_seed=settings.random_seed
+    )
     num_rows = len(batch["inputs"])
     return from_texts(words, found, sources or [None] * num_rows)
 

@@ -149,23 +149,26 @@ def row_by_row(
 
 
 def chances(
-    settings: DecodeHParams, row_numbers: tf.Tensor, max_length: tf.Tensor | int
+    count: int,
+    row_numbers: tf.Tensor,
+    max_length: tf.Tensor | int,
+    random_seed: tf.Tensor | int,
 ) -> tf.Tensor:
     """Gives what a search by chance needs: float32 [T, R] in [0, 1).
 
     Not for XLA, whose random numbers are others.
 
     Args:
-      settings: N = settings.num_return draws for each input.
+      count: N, draws for each input.
       row_numbers: int32 [B]; what is drawn for an input depends on its number and the
         seed alone, not on the batch it is in.
       max_length: T.
+      random_seed: int32 scalar.
     """
-    count = settings.num_return
 
     def of_row(number):
         # [T, N], not [N, T]: a longer T begins with the same numbers.
-        pair = tf.stack([tf.constant(settings.random_seed), number])
+        pair = tf.stack([random_seed, number])
         return tf.random.stateless_uniform([max_length, count], pair)
 
     drawn = tf.map_fn(of_row, row_numbers, fn_output_signature=tf.float32)  # [B, T, N]

@@ -322,6 +322,23 @@ def test_drawn_answers_depend_on_the_seed_and_the_number_of_the_row(model):
         assert len(set(words)) == len(words)
 
 
+def test_another_seed_draws_otherwise_without_compiling_anew(model):
+    batch = made_up_batch(TRANSLATE, SIZES, num_examples=2)
+    token = model.commands.token(TRANSLATE.command)
+    drawn = DecodeHParams(temperature=3.0, num_return=3)
+
+    def made(seed):
+        settings = dataclasses.replace(drawn, random_seed=seed)
+        return make_decoder(model, TRANSLATE.name, batch_signature(TRANSLATE), settings)
+
+    one = made(1)
+    for seed in (5, 2**31 - 1):
+        found = one(batch, token, LONGEST, random_seed=seed)["ids"].numpy()
+        own = made(seed)(batch, token, LONGEST)["ids"].numpy()
+        np.testing.assert_array_equal(found, own)
+        assert (found != one(batch, token, LONGEST)["ids"].numpy()).any()
+
+
 def test_whole_trees_need_their_guide(model):
     with pytest.raises(ValueError, match="came without a guide; expected a TreeGuide"):
         decoded(model, {"well_formed_trees": True}, made_up_batch(TRANSLATE, SIZES))

@@ -340,6 +340,19 @@ def test_what_is_drawn_depends_on_number_and_seed_not_on_batches(small):
     assert outputs(texts, decode_hparams=drawn | {"random_seed": 2}) != whole
 
 
+def test_a_new_seed_is_no_new_compilation(small, monkeypatch):
+    drawn = {"temperature": 1.0, "max_length": 6}
+    small.generate("small_reverse", "a b c", decode_hparams=drawn)
+
+    def never(*args, **options):
+        raise AssertionError("compiled anew")
+
+    monkeypatch.setattr(prediction, "make_decoder", never)
+    for seed in (7, 8, 9):
+        given = drawn | {"random_seed": seed}
+        small.generate("small_reverse", "a b c", decode_hparams=given)
+
+
 def test_pairings_that_nobody_trained_can_be_asked_for(small):
     for name in ("small_colours", "small_captions", "small_tones"):
         problem = small.problem(name, "To-Reversed")

@@ -71,7 +71,7 @@ def found_by(table, settings, length, guides=(), row_numbers=None):
             speaker,
             settings,
             max_length=longest,
-            chance=chances(settings, numbers, longest),
+            chance=chances(settings.num_return, numbers, longest, settings.random_seed),
         )
     return {name: value.numpy() for name, value in found.items()}
 

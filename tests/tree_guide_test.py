@@ -89,7 +89,9 @@ def answers(guide, settings, longest=LONGEST, **likes):
     if settings.beam_size > 1:
         found = beam_search(speaker, settings, max_length=length)
     else:
-        chance = chances(settings, tf.range(INPUTS), length)
+        chance = chances(
+            settings.num_return, tf.range(INPUTS), length, settings.random_seed
+        )
         found = row_by_row(speaker, settings, max_length=length, chance=chance)
     assert (found["penalized"].numpy() > FORBIDDEN / 2).all()
     rows = found["ids"].numpy().reshape(-1, longest).tolist()
