@@ -7,14 +7,14 @@ from t2t_mm.vocabulary import VocabularySpec
 # Steps of each problem, relative to each other: the more there is to learn per
 # example, and the slower it comes, the more.
 RATES = {
-    "image_emoji": 7.0,
+    "image_emoji": 9.0,
     "caption_emoji": 11.0,
-    "speech_prompts": 26.0,
-    "parsing_silver": 7.0,
+    "speech_prompts": 22.0,
+    "parsing_silver": 8.0,
     "translate_ende_home": 7.0,
     "translate_deen_home": 7.0,
-    "translate_enfr_home": 5.5,
-    "translate_fren_home": 5.5,
+    "translate_enfr_home": 6.0,
+    "translate_fren_home": 6.0,
 }
 
 
