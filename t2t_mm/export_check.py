@@ -15,6 +15,7 @@ from t2t_mm.answers import Answer
 from t2t_mm.decode_settings import DecodeHParams
 from t2t_mm.exported import ExportedModel
 from t2t_mm.inference import Run
+from t2t_mm.media import wav_file
 from t2t_mm.problem import AUDIO, IMAGE, TEXT, Problem
 
 _TIMED_CALLS = 5
@@ -50,7 +51,7 @@ def _raw(run: Run, problem: Problem, value: np.ndarray, mask: np.ndarray) -> Any
     if problem.inputs.modality == IMAGE:
         return samples.png_bytes(value)
     if problem.inputs.modality == AUDIO:
-        return samples.wav_bytes(value[mask], problem.inputs.sample_rate)
+        return wav_file(value[mask], problem.inputs.sample_rate)
     return samples.as_text(problem.inputs, value, run.vocabularies)
 
 
@@ -63,7 +64,7 @@ def _made_up(problem: Problem, number: int) -> list[Any]:
         shape = (number, feature.height, feature.width, feature.channels)
         return [samples.png_bytes(one) for one in dice.random(shape)]
     noise = dice.normal(0, 0.1, (number, int(_MADE_UP_SECONDS * feature.sample_rate)))
-    return [samples.wav_bytes(one, feature.sample_rate) for one in noise]
+    return [wav_file(one, feature.sample_rate) for one in noise]
 
 
 def as_waveform(content: bytes, sample_rate: int) -> list[float]:

@@ -64,24 +64,13 @@ def _title(problem: Problem, manifest: dict) -> str:
         f"{manifest['seed']}, licence: {problem.licence}",
     ]
     for name, feature in problem.features.items():
-        lines.append(f"  {name}: {_described_feature(feature)}")
+        lines.append(f"  {name}: {feature}")
     for split, entry in manifest["splits"].items():
         lines.append(
             f"  {split}: {entry['examples']:,} examples, {entry['bytes']:,} bytes in "
             f"{len(entry['shards'])} shards"
         )
     return "\n".join(lines)
-
-
-def _described_feature(feature: Feature) -> str:
-    if feature.modality == TEXT:
-        return f"text in vocabulary '{feature.vocabulary}'"
-    if feature.modality == CLASS_LABEL:
-        return f"one of {len(feature.labels)} labels, set '{feature.vocabulary}'"
-    if feature.modality == IMAGE:
-        size = f"{feature.width} x {feature.height}"
-        return f"pictures, made {size} pixels of {feature.channels} channels"
-    return f"sound, {feature.sample_rate} Hz"
 
 
 def _described_examples(

@@ -7,6 +7,7 @@ mm-datagen. Pillow, soundfile and scipy are imported where they are used.
 
 import io
 import os
+import re
 import wave
 from typing import Any
 
@@ -87,8 +88,8 @@ def picture_file(value: Any, *, channels: int = 3) -> bytes:
         Image.DecompressionBombError,
     ) as error:
         raise ValueError(
-            f"The picture cannot be read ({error}); a whole picture file that Pillow "
-            "knows was expected. Replace it."
+            f"The picture cannot be read ({reason_of(error)}); a whole picture file "
+            "that Pillow knows was expected. Replace it."
         ) from error
 
 
@@ -150,8 +151,9 @@ def _read_sound(content: bytes) -> tuple[np.ndarray, int]:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     except soundfile.LibsndfileError as error:
         raise ValueError(
-            f"The sound cannot be read ({error}); a file that libsndfile knows (WAV, "
-            "FLAC, OGG, MP3) was expected. Convert it, with sox or ffmpeg for example."
+            f"The sound cannot be read ({reason_of(error)}); a file that libsndfile "
+            "knows (WAV, FLAC, OGG, MP3) was expected. Convert it, with sox or ffmpeg "
+            "for example."
         ) from error
     return samples, rate
 
@@ -202,11 +204,24 @@ def sphere_header(content: bytes) -> dict[str, str]:
 
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Gives the sound [T] at another sample rate (Hz), band-limited."""
+    if rate == wanted:
+        return samples
     from scipy.signal import resample_poly
 
     divisor = np.gcd(rate, wanted)
     up, down = wanted // divisor, rate // divisor
     return resample_poly(samples, up, down).astype(np.float32)
+
+
+def reason_of(error: BaseException) -> str:
+    """Gives what a library says of a file: one line, without addresses of objects.
+
+    Example:
+      >>> reason_of(OSError("cannot identify image file <_io.BytesIO object at 0x7f>"))
+      'cannot identify image file'
+    """
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return re.sub(r" <[^>]* at 0x[0-9a-f]+>:?", "", text)[:120].rstrip(" .")
 
 
 def wav_file(samples: np.ndarray, sample_rate: int) -> bytes:

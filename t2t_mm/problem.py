@@ -90,6 +90,18 @@ class Feature:
                 "positive number of samples per second. Correct it."
             )
 
+    def __str__(self) -> str:
+        """Gives what the column is, in words."""
+        if self.modality == TEXT:
+            spelled = ", spelled in bytes" if self.spelled else ""
+            return f"text in vocabulary '{self.vocabulary}'{spelled}"
+        if self.modality == CLASS_LABEL:
+            return f"one of {len(self.labels)} labels, set '{self.vocabulary}'"
+        if self.modality == IMAGE:
+            size = f"{self.width} x {self.height}"
+            return f"pictures, made {size} pixels of {self.channels} channels"
+        return f"sound, {self.sample_rate} Hz"
+
 
 @dataclass(frozen=True)
 class Download:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from t2t_mm.media import reason_of, resampled
 from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature
 from t2t_mm.vocabulary import EOS_ID, Vocabulary
 
@@ -156,6 +157,10 @@ def _content(one: Any, kind: str) -> bytes:
             f"{type(one).__name__} came as {kind}; expected a path, the bytes of a "
             "file or a numpy array. Convert it."
         )
+    if not os.path.isfile(one):
+        raise FileNotFoundError(
+            f"{os.fspath(one)} is not a file; expected the path of a {kind}. Check it."
+        )
     size = os.path.getsize(one)
     if size > MAX_FILE_BYTES:
         raise ValueError(
@@ -216,11 +221,11 @@ def picture_of(one: Any, channels: int) -> Any:
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         rgba = image.convert("RGBA")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # no such file, no permission
+        if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
+            raise
         raise ValueError(
-            f"{name} cannot be read as a picture ({error}); expected a whole PNG or "
-            "JPEG file. Convert or replace it."
+            f"{name} cannot be read as a picture ({reason_of(error)}); expected a "
+            "whole PNG or JPEG file. Convert or replace it."
         ) from error
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("L" if channels == 1 else "RGB")
@@ -302,8 +307,8 @@ def _decoded(content: bytes, name: str) -> tuple[np.ndarray, int]:
             return file.read(most, dtype="float32", always_2d=True), rate
     except (RuntimeError, TypeError) as error:  # soundfile's own errors are such
         raise ValueError(
-            f"{name} cannot be read ({error}); expected a WAV, FLAC, OGG or MP3 file "
-            "with some sound. Convert it, with sox for example."
+            f"{name} cannot be read ({reason_of(error)}); expected a WAV, FLAC, OGG or "
+            "MP3 file with some sound. Convert it, with sox for example."
         ) from error
 
 
@@ -330,14 +335,3 @@ def _waveform(samples: np.ndarray, name: str) -> np.ndarray:
             "Replace them."
         )
     return samples.mean(1) if samples.ndim == 2 else samples
-
-
-def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Gives the sound [T] at another sample rate (Hz), band-limited."""
-    if rate == wanted:
-        return samples
-    from scipy.signal import resample_poly
-
-    divisor = np.gcd(rate, wanted)
-    up, down = wanted // divisor, rate // divisor
-    return resample_poly(samples, up, down).astype(np.float32)

@@ -5,14 +5,13 @@ with it; the report and the commands show them. Arrays are those of one example 
 batch: image float [H, W, C] in 0..1, audio float [T] in -1..1, text int [L].
 """
 
-import io
 import os
-import wave
 from typing import Any
 
 import numpy as np
 
 from t2t_mm.files import write_atomically
+from t2t_mm.media import wav_file
 from t2t_mm.problem import AUDIO, CLASS_LABEL, IMAGE, TEXT, Feature
 
 FOLDER = "samples"
@@ -56,7 +55,7 @@ def save_file(
         height, width = int(mask.any(1).sum()), int(mask.any(0).sum())
         content = png_bytes(value[:height, :width])
     else:
-        content = wav_bytes(value[: int(mask.sum())], feature.sample_rate)
+        content = wav_file(value[: int(mask.sum())], feature.sample_rate)
     file_name = name + _SUFFIXES[feature.modality]
     write_atomically(os.path.join(run_dir, FOLDER, file_name), content)
     return f"{FOLDER}/{file_name}"
@@ -68,15 +67,3 @@ def png_bytes(image: np.ndarray) -> bytes:
 
     pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return bytes(tf.io.encode_png(pixels).numpy())
-
-
-def wav_bytes(samples: np.ndarray, sample_rate: int) -> bytes:
-    """Gives a mono 16-bit WAV file of a sound, float [T] in -1..1."""
-    pcm = np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(pcm.tobytes())
-    return buffer.getvalue()

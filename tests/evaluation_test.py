@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from t2t_mm import datagen, evaluation, prediction, registry, samples
+from t2t_mm import datagen, evaluation, prediction, registry
 from t2t_mm.configuration import HParams
 from t2t_mm.decode_settings import DecodeHParams
+from t2t_mm.media import wav_file
 from t2t_mm.problem import Feature, Problem
 from t2t_mm.vocabulary import load_vocabularies
 
@@ -62,7 +63,7 @@ class Clicks(Problem):
         """Yields sounds of growing length."""
         for number in range(COUNTS[split]):
             sound = np.full(11 + number, 0.5)
-            yield {"inputs": samples.wav_bytes(sound, 8000), "targets": "click"}
+            yield {"inputs": wav_file(sound, 8000), "targets": "click"}
 
 
 class FakeModel:

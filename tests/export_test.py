@@ -22,7 +22,8 @@ from t2t_mm.models.settings import TransformerHParams
 from t2t_mm.optimizers import make_optimizer
 from t2t_mm.problem import get_problem
 from t2t_mm.run_settings import Settings, save_run
-from t2t_mm.samples import png_bytes, wav_bytes
+from t2t_mm.media import wav_file
+from t2t_mm.samples import png_bytes
 from t2t_mm.training_state import TrainingState
 from t2t_mm.vocabulary import load_vocabularies, vocabulary_sizes
 
@@ -43,7 +44,7 @@ HPARAMS = TransformerHParams(
 )
 DICE = np.random.default_rng(1)
 PICTURES = [png_bytes(DICE.random(shape)) for shape in ((19, 17, 3), (7, 30, 3))]
-SOUNDS = [wav_bytes(DICE.normal(0, 0.2, size), 8000) for size in (1234, 4000)]
+SOUNDS = [wav_file(DICE.normal(0, 0.2, size), 8000) for size in (1234, 4000)]
 INPUTS = {
     "small_reverse": ["a b c", "", "größer \u2581 \U0001f600", " d e"],
     "small_tones": SOUNDS,
@@ -299,7 +300,7 @@ def test_the_first_signature_is_the_default(model):
         ("small_colours", [PICTURES[0][:99], SOUNDS[0]], ["no whole PNG", "neither"]),
         (
             "small_tones",
-            [b"RIFF", wav_bytes(np.zeros(9000), 8000)],
+            [b"RIFF", wav_file(np.zeros(9000), 8000)],
             ["no WAV", "over 1 s"],
         ),
         ("small_tones:waveform", [[], [np.nan]], ["no samples", "not finite"]),

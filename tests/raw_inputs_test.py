@@ -143,7 +143,7 @@ def test_nothing_is_refused():
         (WORDS, b"ab", TypeError, r"b'ab' \(bytes\) came as text; expected a str"),
         (PICTURE, 3, TypeError, "int came as picture; expected a path"),
         (SOUND, 3, TypeError, "int came as sound; expected a path"),
-        (PICTURE, b"no picture", ValueError, "The picture cannot be read as a picture"),
+        (PICTURE, b"no picture", ValueError, r"\(cannot identify image file\); exp"),
         (SOUND, b"no sound", ValueError, "The sound cannot be read"),
         (SOUND, wav_of(np.zeros(0, np.int16)), ValueError, "The sound lasts 0 s; expe"),
         (SOUND, np.zeros((2, 9)), ValueError, r"shape \(2, 9\) came as sound; expe"),

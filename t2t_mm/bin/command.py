@@ -22,6 +22,7 @@ Exit codes: 0 done, 2 the user's mistake (one message, no traceback), 130 Ctrl-C
 anything else (with its traceback).
 """
 
+import contextlib
 import inspect
 import os
 import re
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
@@ -165,25 +166,29 @@ def load_zoo(user_dir: str | None = None) -> None:
 
 
 def start_tensorflow(values: flags.FlagValues | None = None) -> None:
-    """Imports TensorFlow, holding back what it says of GPUs that are not there.
+    """Imports TensorFlow, in silence (see `start_messages_held_back`)."""
+    with start_messages_held_back(values):
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def start_messages_held_back(values: flags.FlagValues | None = None) -> Iterator[None]:
+    """Holds back what TensorFlow says of GPUs that are not there when it is imported.
 
     Its lines come before its own log level counts, straight to the file descriptor.
-    They are shown if the import fails, or with --debug.
+    They are shown if what runs inside fails, or with --debug.
     """
     # Without it, TensorFlow reports on each start that it found no GPU, as an error.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if "tensorflow" in sys.modules:
-        return
-    if values is not None and values.debug:
-        import tensorflow  # noqa: F401
-
+    if "tensorflow" in sys.modules or (values is not None and values.debug):
+        yield
         return
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401, F811
+            yield
         except BaseException:
             held_back.seek(0)
             os.write(kept, held_back.read())

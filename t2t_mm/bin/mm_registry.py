@@ -28,7 +28,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def show(values: flags.FlagValues) -> None:
     """Prints the menu, or all about one name."""
     command.load_zoo(values.t2t_usr_dir)
-    shown = menu.details(values.name) if values.name else menu.menu(values.filter)
+    with command.start_messages_held_back(values):
+        shown = menu.details(values.name) if values.name else menu.menu(values.filter)
     if values.json:
         print(json.dumps(shown, indent=1, default=str))
     elif values.name:

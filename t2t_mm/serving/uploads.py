@@ -10,6 +10,7 @@ import io
 
 import numpy as np
 
+from t2t_mm.media import reason_of, resampled
 from t2t_mm.problem import AUDIO, IMAGE
 from t2t_mm.serving.limits import (
     MALFORMED,
@@ -124,8 +125,8 @@ def picture(content: bytes, limits: Limits) -> np.ndarray:
     except Exception as error:
         raise Refused(
             NOT_READABLE,
-            f"A picture came that cannot be read ({_reason(error)}); expected a whole "
-            f"file, one of {', '.join(PICTURE_FORMATS)}. Convert or replace it.",
+            f"A picture came that cannot be read ({reason_of(error)}); expected a "
+            f"whole file, one of {', '.join(PICTURE_FORMATS)}. Convert or replace it.",
         ) from error
     white = Image.new("RGBA", rgba.size, "white")
     return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
@@ -165,7 +166,7 @@ def sound(content: bytes, sample_rate: int, limits: Limits) -> np.ndarray:
     except Exception as error:
         raise Refused(
             NOT_READABLE,
-            f"A sound came that cannot be read ({_reason(error)}); expected a whole "
+            f"A sound came that cannot be read ({reason_of(error)}); expected a whole "
             "file: WAV, FLAC, OGG, MP3 or AIFF. Convert or replace it.",
         ) from error
     if len(samples) > most:
@@ -188,8 +189,6 @@ def _check_sound(rate: int, channels: int) -> None:
 
 
 def _mono(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    from t2t_mm.raw_inputs import resampled
-
     mono = samples.mean(1)
     if len(mono) < rate // 20 or not np.isfinite(mono).all():
         raise Refused(
@@ -198,9 +197,3 @@ def _mono(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
             "at least a twentieth of a second. Record it again.",
         )
     return np.clip(resampled(mono, rate, wanted), -1.0, 1.0)
-
-
-def _reason(error: Exception) -> str:
-    """Gives the first line of a message, without the addresses of objects."""
-    text = (str(error) or type(error).__name__).splitlines()[0]
-    return text.partition(" <")[0].partition(" at 0x")[0][:120]

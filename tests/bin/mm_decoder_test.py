@@ -139,7 +139,7 @@ def test_lists_of_files_are_read_from_their_folder(decode, run, tmp_path):
             mm_decoder._escaped(str(expected), is_column=False),
         )
     code, _, err = decode("small_tones", typed=b"nowhere.wav\n")
-    assert code == 2 and "No such file or directory: nowhere.wav" in err
+    assert code == 2 and "nowhere.wav is not a file; expected the path of a s" in err
 
 
 def test_another_command_asks_for_another_product(decode, run, tmp_path):
@@ -249,7 +249,7 @@ def test_the_prompt_answers_and_changes_what_it_asks(talk, run, tmp_path):
     assert str(run.generate("small_reverse", "a b", decode_hparams="max_length=4"))
     assert "small_colours at step 5. Type the path of a file" in shown
     assert all(f"%  {label}" in shown for label in ("red", "green", "blue"))
-    assert "No such file or directory: 'nowhere.png'" in shown
+    assert "nowhere.png is not a file; expected the path of a picture" in shown
     assert "small_colours, To-English at step 5." in shown
     assert "  small_tones\n" in shown
     assert "Command 'To-Latin' came; this model knows" in shown

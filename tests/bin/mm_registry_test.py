@@ -96,3 +96,19 @@ def test_the_menu_comes_without_tensorflow_and_in_less_than_a_second():
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert after.ru_utime - before.ru_utime < 1
+
+
+def test_a_problems_columns_are_told_in_words(capsys):
+    assert mm_registry.main(["toy_problem"]) == 0
+    assert "  inputs = text in vocabulary 'words'\n" in capsys.readouterr().out
+
+
+def test_a_name_that_needs_tensorflow_is_shown_in_silence():
+    done = subprocess.run(
+        [sys.executable, "-m", "t2t_mm.bin.mm_registry", "transformer"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Encoder-decoder Transformer" in done.stdout
+    assert done.stderr == ""
