@@ -5,6 +5,7 @@ nothing but (epoch, batch) must be kept to go on where a killed run stood, shuff
 over the whole split, and a batch holds examples of like length.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,11 +67,19 @@ class BatchLimits:
         that a batch may have.
       max_examples: the most examples, or 0 for no such limit.
       longest: by column, the longest that is kept in training.
+      pack_length: where several texts share a row: its most positions, in each column;
+        0 where each has a row of its own.
     """
 
     budgets: dict[int, int]
     max_examples: int
     longest: dict[int, int]
+    pack_length: int = 0
+
+    @property
+    def num_packed_rows(self) -> int:
+        """The most rows of a packed batch."""
+        return max(1, min(self.budgets.values()) // self.pack_length)
 
     def size_for(self, lengths: Sequence[int]) -> int:
         """Gives how many examples fit whose longest have these lengths; at least 1."""
@@ -87,8 +96,9 @@ _EVALUATION_ORDER = LengthOrder(1.15)
 def batch_limits(problem: Problem, hparams: HParams) -> BatchLimits:
     """Gives the limits that hparams set for a problem.
 
-    Text inputs: `batch_tokens` padded positions of inputs and as many of targets;
-    audio inputs: `batch_seconds`; inputs of a fixed size: `batch_examples`.
+    Text inputs: `batch_tokens` padded positions of inputs and as many of targets, or
+    as many as fit in rows of `pack_length`, where text to text is packed; audio
+    inputs: `batch_seconds`; inputs of a fixed size: `batch_examples`.
     """
     columns = list(problem.features.values())
     longest = {
@@ -102,11 +112,18 @@ def batch_limits(problem: Problem, hparams: HParams) -> BatchLimits:
             for column, feature in enumerate(columns)
             if feature.modality == TEXT
         }
-        return BatchLimits(budgets, 0, longest)
+        pack_length = hparams.pack_length if is_packed(problem, hparams) else 0
+        return BatchLimits(budgets, 0, longest, pack_length)
     if problem.inputs.modality == AUDIO:
         samples = int(hparams.batch_seconds * problem.inputs.sample_rate)
         return BatchLimits({0: samples}, 0, longest)
     return BatchLimits({}, hparams.batch_examples, longest)
+
+
+def is_packed(problem: Problem, hparams: HParams) -> bool:
+    """Tells whether several examples of a problem share a row in training."""
+    kinds = (problem.inputs.modality, problem.targets.modality)
+    return bool(hparams.pack_length) and kinds == (TEXT, TEXT)
 
 
 def _longest(feature: Feature, hparams: HParams) -> int:
@@ -164,6 +181,8 @@ def evaluation_plan(
 
     The records of a split are in random order, so the first ones are a fair sample.
     """
+    # Each in a row of its own: what counts is each example's own answer.
+    limits = dataclasses.replace(limits, pack_length=0)
     lengths = index[:num_examples, LENGTHS:]
     places = _EVALUATION_ORDER.sort(lengths.astype(float))
     return _cut(places, lengths[places], limits)
@@ -207,6 +226,8 @@ def _cut(
     rows: np.ndarray, lengths: np.ndarray, limits: BatchLimits
 ) -> list[np.ndarray]:
     """Cuts rows into batches, each as large as the limits allow."""
+    if limits.pack_length:
+        return _cut_packed(rows, lengths, limits)
     batches = []
     begin = 0
     longest: list[int] = []
@@ -221,14 +242,73 @@ def _cut(
     return batches
 
 
+def _cut_packed(
+    rows: np.ndarray, lengths: np.ndarray, limits: BatchLimits
+) -> list[np.ndarray]:
+    """Cuts rows into batches of as many examples as fit in the packed rows of one."""
+    batches = []
+    begin = 0
+    pairs = lengths.tolist()
+    while begin < len(rows):
+        end = begin + len(shared_rows(pairs[begin:], limits))
+        batches.append(rows[begin:end])
+        begin = end
+    return batches
+
+
+def shared_rows(lengths: Sequence[Sequence[int]], limits: BatchLimits) -> list[int]:
+    """Gives each example the first packed row that has room for it (first fit).
+
+    Args:
+      lengths: inputs and targets of each example, in the order of the plan.
+      limits: of a batch.
+
+    Returns:
+      The number of the row of each, up to the first that fits in none.
+    """
+    inputs = [0] * limits.num_packed_rows
+    targets = list(inputs)
+    longest = limits.pack_length
+    found = []
+    for first, second in lengths:
+        for row, used in enumerate(inputs):
+            if used + first <= longest and targets[row] + second <= longest:
+                break
+        else:
+            break
+        inputs[row] += first
+        targets[row] += second
+        found.append(row)
+    return found
+
+
 def problem_key(problem: Problem) -> int:
     """Gives a number for a problem's name, the same everywhere."""
     return zlib.crc32(problem.name.encode())
 
 
-def padding_share(index: np.ndarray, plan: list[np.ndarray]) -> float:
-    """Gives the share of padded positions in a plan's batches, over all features."""
-    return _padding(index[:, LENGTHS:], plan)
+def padding_share(
+    index: np.ndarray, plan: list[np.ndarray], limits: BatchLimits | None = None
+) -> float:
+    """Gives the share of padded positions in a plan's batches, over all features.
+
+    Args:
+      index: of the split.
+      plan: of an epoch.
+      limits: that it was made with; needed where rows are packed.
+    """
+    lengths = index[:, LENGTHS:]
+    if limits is None or not limits.pack_length:
+        return _padding(lengths, plan)
+    rows_of_all = []
+    for rows in plan:
+        numbers = shared_rows(lengths[rows].tolist(), limits)
+        sums = np.zeros((max(numbers) + 1, lengths.shape[1]), np.int64)
+        np.add.at(sums, numbers, lengths[rows])
+        rows_of_all.append(sums)
+    ends = np.cumsum([len(sums) for sums in rows_of_all])
+    places = np.split(np.arange(ends[-1]), ends[:-1])
+    return _padding(np.concatenate(rows_of_all), places)
 
 
 def _padding(lengths: np.ndarray, plan: list[np.ndarray]) -> float:

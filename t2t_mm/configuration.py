@@ -73,6 +73,12 @@ class HParams(AudioSettings, AugmentationSettings, OptimisationSettings):
     batch_seconds: float = setting(
         60.0, "padded seconds of sound per batch of an audio problem", low=0.1
     )
+    pack_length: int = setting(
+        0,
+        "text to text: positions of a row that several examples share in training, "
+        "kept apart by the layers; 0: a row for each",
+        low=0,
+    )
     max_length: int = setting(
         256, "longest text in training, tokens; longer ones are dropped, counted", low=1
     )
@@ -83,6 +89,16 @@ class HParams(AudioSettings, AugmentationSettings, OptimisationSettings):
     def __post_init__(self):
         fit_fields(self)
         refuse_unread(self)
+        if self.pack_length and not (
+            self.max_length <= self.pack_length <= self.batch_tokens
+        ):
+            raise ValueError(
+                f"pack_length={self.pack_length} came with max_length="
+                f"{self.max_length} and batch_tokens={self.batch_tokens}; expected a "
+                "number from the first to the second, since every text must fit in a "
+                "row and a row in a batch. Set pack_length=batch_tokens, or lower "
+                "max_length."
+            )
 
 
 def override(hparams: HParams, **values: Any) -> HParams:

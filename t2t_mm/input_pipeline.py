@@ -8,6 +8,8 @@ here they are read, parsed a batch at a time, decoded and padded to the batch's 
   class_label  int32 [B, 1]                      mask bool [B, 1]
   image        float32 [B, H, W, C] in 0..1      mask bool [B, H, W]
   audio        float32 [B, T] in -1..1           mask bool [B, T]
+
+With hparam `pack_length`, several examples from text to text share a row (`packing`).
 """
 
 import functools
@@ -18,6 +20,7 @@ import tensorflow as tf
 
 from t2t_mm import batch_plan
 from t2t_mm.configuration import HParams
+from t2t_mm.packing import packed_batch, packed_signature
 from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature, Problem
 from t2t_mm.split_reader import SplitReader
 
@@ -52,17 +55,10 @@ def training_batches(
     """
     reader = SplitReader(problem, "train", data_dir)
     limits = batch_plan.batch_limits(problem, hparams)
-    rows = batch_plan.kept_rows(reader.index, limits)
-    if not len(rows):
-        raise ValueError(
-            f"Every training example of problem '{problem.name}' is longer than "
-            f"max_length={hparams.max_length} tokens or max_seconds="
-            f"{hparams.max_seconds}; shorter ones were expected. Raise them."
-        )
-
+    rows = _rows_to_train(problem, reader.index, hparams)
     order = batch_plan.least_padding(reader.index, rows, limits)
 
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
         epoch, done = (int(number) for number in start)
         while True:
             key = (seed, epoch, batch_plan.problem_key(problem))
@@ -70,17 +66,54 @@ def training_batches(
             for place in range(done, len(plan)):
                 last = place + 1 == len(plan)
                 position = (epoch + 1, 0) if last else (epoch, place + 1)
-                yield np.array(position, np.int64), reader.read(plan[place])
+                batch = read_batch(reader, plan[place], limits)
+                yield np.array(position, np.int64), *batch
             epoch, done = epoch + 1, 0
 
-    signature = (tf.TensorSpec([2], tf.int64), tf.TensorSpec([None], tf.string))
+    signature = (
+        tf.TensorSpec([2], tf.int64),
+        tf.TensorSpec([None], tf.string),
+        tf.TensorSpec([None], tf.int32),
+    )
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     return _finish(
         dataset.map(
-            lambda position, records: (position, parse_batch(problem, records)),
+            lambda position, records, shared: (
+                position,
+                training_batch(problem, records, shared, limits),
+            ),
             num_parallel_calls=_PARALLEL_CALLS,
         )
     )
+
+
+def read_batch(
+    reader: SplitReader, rows: np.ndarray, limits: batch_plan.BatchLimits
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a batch of a plan.
+
+    Returns:
+      (records [N], the row of the batch that each goes into, int32 [N]); all in an
+      order that `training_batch` takes. Only packed rows are shared.
+    """
+    shared = np.arange(len(rows), dtype=np.int32)
+    if limits.pack_length:
+        lengths = reader.index[rows, batch_plan.LENGTHS :].tolist()
+        shared = np.array(batch_plan.shared_rows(lengths, limits), np.int32)
+        order = np.argsort(shared, kind="stable")
+        rows, shared = rows[order], shared[order]
+    return reader.read(rows), shared
+
+
+def training_batch(
+    problem: Problem,
+    records: tf.Tensor,
+    rows: tf.Tensor,
+    limits: batch_plan.BatchLimits,
+) -> dict[str, tf.Tensor]:
+    """Makes a batch of what `read_batch` gave; runs eagerly and inside tf.data."""
+    batch = parse_batch(problem, records)
+    return packed_batch(batch, rows) if limits.pack_length else batch
 
 
 def evaluation_batches(
@@ -153,6 +186,12 @@ def batch_signature(problem: Problem) -> dict[str, tf.TensorSpec]:
     return signature
 
 
+def training_signature(problem: Problem, hparams: HParams) -> dict[str, tf.TensorSpec]:
+    """Gives shape and dtype of each part of a batch of training."""
+    packed = packed_signature() if batch_plan.is_packed(problem, hparams) else {}
+    return batch_signature(problem) | packed
+
+
 def parse_batch(problem: Problem, records: tf.Tensor) -> dict[str, tf.Tensor]:
     """Makes a batch of serialized examples; runs eagerly and inside tf.data.
 
@@ -204,7 +243,9 @@ def decode_image(content: tf.Tensor, feature: Feature) -> tf.Tensor:
     Returns:
       float32 [H, W, C] in 0..1.
     """
-    pixels = tf.io.decode_image(content, feature.channels, expand_animations=False)
+    # The op reads PNG, too. As accurate as Pillow, so that pictures are the same ones
+    # in training, in `raw_inputs` and in an exported graph.
+    pixels = tf.io.decode_jpeg(content, feature.channels, dct_method="INTEGER_ACCURATE")
     return resized(pixels, feature)
 
 
@@ -243,11 +284,27 @@ def count_dropped(problem: Problem, data_dir: str, hparams: HParams) -> int:
     return len(index) - len(batch_plan.kept_rows(index, limits))
 
 
+def _rows_to_train(problem: Problem, index: np.ndarray, hparams: HParams) -> np.ndarray:
+    """Gives the rows of the training split that are not over-long; at least one."""
+    rows = batch_plan.kept_rows(index, batch_plan.batch_limits(problem, hparams))
+    if not len(rows):
+        raise ValueError(
+            f"Every training example of problem '{problem.name}' is longer than "
+            f"max_length={hparams.max_length} tokens or max_seconds="
+            f"{hparams.max_seconds}; shorter ones were expected. Raise them."
+        )
+    return rows
+
+
 def describe_batches(problem: Problem, data_dir: str, hparams: HParams) -> str:
-    """Gives a line for the trainer's log: batches an epoch, their size, padding."""
+    """Gives a line for the trainer's log: batches an epoch, their size, padding.
+
+    Raises:
+      ValueError: if every example is over-long.
+    """
     index = SplitReader(problem, "train", data_dir).index
     limits = batch_plan.batch_limits(problem, hparams)
-    rows = batch_plan.kept_rows(index, limits)
+    rows = _rows_to_train(problem, index, hparams)
     plan = batch_plan.training_plan(index, rows, limits, (0, 0))
     if problem.inputs.modality == TEXT:
         size = f"at most {hparams.batch_tokens} tokens"
@@ -258,6 +315,7 @@ def describe_batches(problem: Problem, data_dir: str, hparams: HParams) -> str:
     dropped = len(index) - len(rows)
     return (
         f"{len(rows):,} examples in {len(plan):,} batches of {size}, "
-        f"padding {batch_plan.padding_share(index, plan):.1%}"
+        f"padding {batch_plan.padding_share(index, plan, limits):.1%}"
+        + (f", packed in rows of {limits.pack_length}" if limits.pack_length else "")
         + (f", {dropped:,} over-long examples left out" if dropped else "")
     )

@@ -16,8 +16,10 @@ import tensorflow as tf
 from t2t_mm import records
 from t2t_mm.decoding import make_decoder
 from t2t_mm.input_pipeline import batch_signature, parse_batch
+from t2t_mm.layers.segments import segments_of
 from t2t_mm.made_up_batches import made_up_batch, with_garbage_appended
 from t2t_mm.models.base import Model
+from t2t_mm.packing import packed_batch
 from t2t_mm.problem import CLASS_LABEL, TEXT, Problem
 from t2t_mm.raw_examples import raw_values
 from t2t_mm.training_state import flat_map
@@ -161,6 +163,78 @@ def check_rows_are_independent(
         row = {name: value[i : i + 1] for name, value in batch.items()}
         alone += losses_of(row)["loss_sum"]
     expect_close(alone, together, f"{problem.name}: rows alone against together")
+
+
+def check_packing_changes_nothing(
+    model: Model,
+    problem: Problem,
+    vocabularies: Mapping[str, int],
+    *,
+    num_examples: int = 7,
+    tolerance: float = 1e-5,
+) -> None:
+    """Checks that examples that share a row feel nothing of each other.
+
+    Each example's log-probability, all losses and every gradient are those of the batch
+    in which each example has a row of its own.
+
+    Args:
+      model: has the problem. Nothing is checked of one that does not take packed rows.
+      problem: nothing is checked unless it is from text to text.
+      vocabularies: as `made_up_batch`.
+      num_examples: they go into three rows of unlike numbers of examples.
+      tolerance: |a - b| <= t (1 + |b|).
+
+    Raises:
+      ConformanceError: if an answer differs.
+    """
+    kinds = (problem.inputs.modality, problem.targets.modality)
+    if not model.takes_packed_rows or kinds != (TEXT, TEXT):
+        return
+    lengths = {"inputs": 31, "targets": 23}
+    single = made_up_batch(
+        problem, vocabularies, num_examples=num_examples, lengths=lengths
+    )
+    rows = np.sort(np.arange(num_examples) ** 2 % 3).astype(np.int32)
+    packed = packed_batch(single, rows)
+    answers = []
+    for batch in (single, packed):
+        with tf.GradientTape() as tape:
+            losses = model.losses_of(problem.name, batch, training=False)
+            loss = losses["loss_sum"] / losses["weight"] + losses["auxiliary_loss"]
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        # Without training some have none, such as that of the gates' noise.
+        gradients = [[] if g is None else tf.convert_to_tensor(g) for g in gradients]
+        scores = _target_log_probabilities(model, problem, batch)
+        answers.append((losses, scores, gradients))
+    for got, expected, what in zip(
+        answers[1],
+        answers[0],
+        ("losses", "log-probabilities", "gradients"),
+        strict=True,
+    ):
+        what = f"{problem.name}: {what} packed against each in its row"
+        expect_close(got, expected, what, tolerance)
+
+
+def _target_log_probabilities(
+    model: Model, problem: Problem, batch: Mapping[str, Any]
+) -> tf.Tensor:
+    """Gives the log-probability of each real target position, in order: [N]."""
+    source, _ = model.encode_inputs(problem, batch, training=False)
+    numbers = batch.get("targets_segments")
+    ids, mask = batch["targets"], batch["targets_mask"]
+    h, _ = model.decode_targets(
+        problem,
+        ids,
+        mask,
+        source=source,
+        training=False,
+        segments=None if numbers is None else segments_of(numbers),
+    )
+    logits = model.modalities[TEXT].top(h, feature=problem.targets)
+    scores = tf.nn.log_softmax(logits)
+    return tf.boolean_mask(tf.gather(scores, ids, batch_dims=2), mask)
 
 
 def check_no_position_sees_a_later_target(

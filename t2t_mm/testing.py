@@ -25,6 +25,7 @@ from t2t_mm.decoding_laws import check_scores, check_steps
 from t2t_mm.laws import (
     check_decoding,
     check_no_position_sees_a_later_target,
+    check_packing_changes_nothing,
     check_padding_changes_nothing,
     check_paths,
     check_records,
@@ -241,9 +242,9 @@ def run_model_test(
 ) -> None:
     """Checks what every model promises, on each of some problems.
 
-    Unique weight paths; eager = compiled with free dimensions; mixed precision; saved
-    and restored variables give the same loss; padding changes nothing; rows do not
-    feel each other; no position sees a later target; a training step has finite
+    Unique weight paths; eager = compiled; mixed precision; saved and restored variables
+    give the same loss; padding changes nothing; rows do not feel each other, nor do
+    examples that share one; no position sees a later target; a training step has finite
     gradients and every variable serves a problem; decoding gives ids of the vocabulary,
     with the scores that teacher forcing gives, whatever the batch and the padding, and
     one position at a time gives what all at once give.
@@ -277,6 +278,7 @@ def run_model_test(
         )
         check_padding_changes_nothing(losses_of, problem, vocabularies)
         check_rows_are_independent(losses_of, problem, vocabularies)
+        check_packing_changes_nothing(model, problem, vocabularies)
         if problem.targets.modality != CLASS_LABEL:
             check_no_position_sees_a_later_target(model, problem, vocabularies)
         check_decoding(model, problem, batch, vocabularies)

@@ -11,9 +11,13 @@ import tensorflow as tf
 from t2t_mm.layers.convolution import ConvBlock, Step
 from t2t_mm.layers.memory import DecoderMemory
 from t2t_mm.layers.normalization import LayerNorm
+from t2t_mm.layers.segments import Segments, apart, together
 from t2t_mm.layers.timing import add_timing
 
 MASKED = -1e9
+
+# Of packed rows: where the examples of what asks lie, and of what is asked.
+SegmentsPair = tuple[Segments, Segments]
 
 # Where the weights of calls in this thread go, if anybody wants them.
 _RECORD: ContextVar[dict[str, "Recorded"] | None] = ContextVar("record", default=None)
@@ -65,8 +69,10 @@ class MultiHeadAttention(keras.layers.Layer):
     Call arguments:
       x: float [B, L, D], what asks.
       memory: float [B, S, D], what is asked.
-      mask: bool, broadcastable to [B, 1, L, S], true where x may look.
+      mask: bool, broadcastable to [B, 1, L, S], true where x may look; of packed rows,
+        to what they are when they are taken apart.
       training: drops weights when true.
+      segments: of packed rows, those of x and of memory; None for a row each.
 
     Returns:
       Float [B, L, D].
@@ -102,32 +108,58 @@ class MultiHeadAttention(keras.layers.Layer):
         self.output_projection = matrix("output", size)
         self.dropout.build(input_shape)
 
-    def project(self, memory):
+    def project(self, memory, segments: Segments | None = None):
         """Gives keys and values, float [B, H, S, K] each, of a memory [B, S, D]."""
         both = _matmul(memory, self.key_value, self.compute_dtype)
+        if segments is not None:
+            both = apart(both, segments)
         keys, values = tf.split(both, 2, -1)
         return self._split(keys), self._split(values)
 
-    def attend(self, x, keys, values, mask, *, training: bool):
+    def attend(
+        self,
+        x,
+        keys,
+        values,
+        mask,
+        *,
+        training: bool,
+        segments: Segments | None = None,
+    ):
         """Gives (answers [B, L, D], weights [B, H, L, S]) for queries x [B, L, D]."""
-        queries = self._split(_matmul(x, self.query, self.compute_dtype))
-        queries *= self.head_size**-0.5
+        queries = _matmul(x, self.query, self.compute_dtype)
+        if segments is not None:
+            queries = apart(queries, segments)
+        shape = tf.shape(queries)
+        queries = self._split(queries) * self.head_size**-0.5
         scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32)
         if mask is not None:
             scores += tf.cast(tf.logical_not(mask), tf.float32) * MASKED
         weights = tf.nn.softmax(scores)  # [B, H, L, S]
         dropped = self.dropout(weights, training=training)
         mixed = tf.matmul(tf.cast(dropped, self.compute_dtype), values)
-        shape = tf.shape(x)
         mixed = tf.transpose(mixed, [0, 2, 1, 3])  # [B, L, H, K]
         mixed = tf.reshape(mixed, [shape[0], shape[1], self.size])
+        if segments is not None:
+            mixed = together(mixed, segments)
         answers = _matmul(mixed, self.output_projection, self.compute_dtype)
         return answers, weights
 
-    def call(self, x, memory, mask=None, *, training: bool):
+    def call(
+        self,
+        x,
+        memory,
+        mask=None,
+        *,
+        training: bool,
+        segments: SegmentsPair | None = None,
+    ):
         """Gives the answers."""
-        keys, values = self.project(memory)
-        answers, weights = self.attend(x, keys, values, mask, training=training)
+        of_x, of_memory = segments or (None, None)
+        keys, values = self.project(memory, of_memory)
+        answers, weights = self.attend(
+            x, keys, values, mask, training=training, segments=of_x
+        )
         record = _RECORD.get()
         if record is not None:
             record[self.path] = Recorded(weights, x is memory)
@@ -226,6 +258,7 @@ class AttentionBlock(keras.layers.Layer):
       source: float [B, S, D].
       source_mask: bool [B, S].
       training: drops values when true.
+      segments: of packed rows, those of targets and source; None for a row each.
 
     Returns:
       Float [B, L, D]. No position depends on a later target.
@@ -274,16 +307,36 @@ class AttentionBlock(keras.layers.Layer):
         for layer in self.conv_blocks + norms + attentions:
             layer.build(shape)
 
-    def call(self, x, mask, *, source, source_mask, training: bool):
+    def call(
+        self,
+        x,
+        mask,
+        *,
+        source,
+        source_mask,
+        training: bool,
+        segments: SegmentsPair | None = None,
+    ):
         """Gives the targets, informed by the source."""
-        x = add_timing(x)
+        own, asked = segments or (None, None)
+        x = add_timing(x, segments=own)
         for block in self.conv_blocks:
-            x = block(x, mask, training=training)
+            x = block(x, mask, training=training, segments=own)
         normal = self.self_norm(x)
-        own_mask = causal_mask(tf.shape(x)[1])
-        x += self.self_attention(normal, normal, own_mask, training=training)
+        x += self.self_attention(
+            normal,
+            normal,
+            causal_mask(tf.shape(own.mask if own else x)[1]),
+            training=training,
+            segments=(own, own) if own else None,
+        )
+        visible = asked.mask if asked else source_mask
         return x + self.source_attention(
-            self.source_norm(x), source, source_mask[:, None, None], training=training
+            self.source_norm(x),
+            source,
+            visible[:, None, None],
+            training=training,
+            segments=segments,
         )
 
     def prepared(

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from t2t_mm.layers.segments import Segments
+
 
 def timing_rates(depth: int) -> np.ndarray:
     """Gives the D rates, each twice: rate(2d) = 1e4 ** (-2d / D); float32 [D]."""
@@ -30,6 +32,11 @@ def timing_signal(length: tf.Tensor | int, depth: int, start: tf.Tensor | int = 
     return tf.sin(position[:, None] * timing_rates(depth) + phase)
 
 
-def add_timing(x: tf.Tensor, start: tf.Tensor | int = 0) -> tf.Tensor:
-    """Adds the timing signal to x [B, L, D]."""
-    return x + tf.cast(timing_signal(tf.shape(x)[1], x.shape[-1], start), x.dtype)
+def add_timing(
+    x: tf.Tensor, start: tf.Tensor | int = 0, *, segments: Segments | None = None
+) -> tf.Tensor:
+    """Adds the timing signal to x [B, L, D]; in packed rows to each example its own."""
+    if segments is None:
+        return x + tf.cast(timing_signal(tf.shape(x)[1], x.shape[-1], start), x.dtype)
+    signal = timing_signal(tf.shape(segments.mask)[1], x.shape[-1])  # [T, D]
+    return x + tf.cast(tf.gather(signal, segments.positions), x.dtype)

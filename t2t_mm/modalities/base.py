@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.configuration import HParams
+from t2t_mm.layers.segments import Segments
 from t2t_mm.problem import Feature
 
 
@@ -34,12 +35,14 @@ class Represented(NamedTuple):
         None.
       alignment: of sounds that are asked for their text position by position; else
         None.
+      segments: of packed rows, where several examples share one; else None.
     """
 
     x: tf.Tensor
     mask: tf.Tensor
     grid: tuple[Any, Any] | None = None
     alignment: Alignment | None = None
+    segments: Segments | None = None
 
 
 class Modality(keras.layers.Layer):

@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.configuration import HParams
+from t2t_mm.layers.attention import SegmentsPair
+from t2t_mm.layers.segments import Segments, segments_of
 from t2t_mm.losses import alignment_loss, cross_entropy
 from t2t_mm.modalities.base import Alignment, Represented
 from t2t_mm.modalities.merging import merged_by_ids
@@ -70,6 +72,8 @@ class Model(keras.layers.Layer):
 
     Class attributes:
       hparams_class: the `HParams` it takes.
+      takes_packed_rows: whether `encode` and `decode` take `segments` and keep the
+        examples of a packed row apart.
 
     Args:
       hparams: its settings.
@@ -78,6 +82,7 @@ class Model(keras.layers.Layer):
     """
 
     hparams_class: ClassVar[type[HParams]] = HParams
+    takes_packed_rows: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -121,9 +126,17 @@ class Model(keras.layers.Layer):
         raise TypeError(f"Model {type(self).__name__} must define build_body().")
 
     def encode(
-        self, x: tf.Tensor, mask: tf.Tensor, *, training: bool
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        *,
+        training: bool,
+        segments: Segments | None = None,
     ) -> tuple[tf.Tensor, Statistics]:
-        """Encodes represented inputs [B, S, D]; gives the same shape and statistics."""
+        """Encodes represented inputs [B, S, D]; gives the same shape and statistics.
+
+        Only a model that says it `takes_packed_rows` gets `segments`.
+        """
         raise TypeError(f"Model {type(self).__name__} must define encode().")
 
     def decode(
@@ -134,8 +147,12 @@ class Model(keras.layers.Layer):
         source: tf.Tensor,
         source_mask: tf.Tensor,
         training: bool,
+        segments: SegmentsPair | None = None,
     ) -> tuple[tf.Tensor, Statistics]:
-        """Decodes shifted targets [B, L, D] given encoded inputs [B, S, D]."""
+        """Decodes shifted targets [B, L, D] given encoded inputs [B, S, D].
+
+        `segments` of targets and source come as in `encode`.
+        """
         raise TypeError(f"Model {type(self).__name__} must define decode().")
 
     def start_decoding(
@@ -167,8 +184,11 @@ class Model(keras.layers.Layer):
         )
         if problem.inputs in self.read_aloud:
             inputs = self._aligned(inputs, self.read_aloud[problem.inputs])
-        x, statistics = self.encode(inputs.x, inputs.mask, training=training)
-        return inputs._replace(x=x), statistics
+        packed: dict[str, Any] = {}
+        if "inputs_segments" in batch:
+            packed["segments"] = segments_of(batch["inputs_segments"])
+        x, statistics = self.encode(inputs.x, inputs.mask, training=training, **packed)
+        return inputs._replace(x=x, **packed), statistics
 
     def _aligned(self, inputs: Represented, feature: Feature) -> Represented:
         """Reads text from each position of a sound, and adds it to the sound.
@@ -198,6 +218,7 @@ class Model(keras.layers.Layer):
         source: Represented,
         training: bool,
         token: tf.Tensor | None = None,
+        segments: Segments | None = None,
     ) -> tuple[tf.Tensor, Statistics]:
         """Gives [B, L, D], position i from the command and targets before i.
 
@@ -208,13 +229,23 @@ class Model(keras.layers.Layer):
           source: what `encode_inputs` gave.
           training: as everywhere.
           token: of the command, [D]; None for the problem's own.
+          segments: of packed targets, as `source` has those of the inputs.
         """
         feature = problem.targets
         y = self.modalities[feature.modality].targets_bottom(ids, feature=feature)
         start = tf.broadcast_to(self._token(problem, token), tf.shape(y[:, :1]))
         y = tf.concat([start, y[:, :-1]], 1)  # [B, L, D], shifted right
+        packed: dict[str, Any] = {}
+        if segments is not None:
+            y = tf.where(segments.positions[..., None] == 0, start, y)
+            packed["segments"] = segments, source.segments
         return self.decode(
-            y, mask, source=source.x, source_mask=source.mask, training=training
+            y,
+            mask,
+            source=source.x,
+            source_mask=source.mask,
+            training=training,
+            **packed,
         )
 
     def class_logits(
@@ -259,7 +290,8 @@ class Model(keras.layers.Layer):
 
         Args:
           problem_name: one of the model's problems.
-          batch: inputs, inputs_mask, targets, targets_mask.
+          batch: inputs, inputs_mask, targets, targets_mask; of packed rows, too,
+            inputs_segments and targets_segments.
           training: dropout, noise, augmentation and label smoothing, when true.
           token: of the command, [D]; None for the problem's own. Given as a tensor,
             one compiled function serves all problems of the same features.
@@ -278,6 +310,7 @@ class Model(keras.layers.Layer):
             labels, real = batch["targets"][:, 0], batch["targets_mask"][:, 0]
         else:
             mask = batch["targets_mask"]
+            numbers = batch.get("targets_segments")
             h, more = self.decode_targets(
                 problem,
                 batch["targets"],
@@ -285,6 +318,7 @@ class Model(keras.layers.Layer):
                 source=source,
                 training=training,
                 token=token,
+                segments=None if numbers is None else segments_of(numbers),
             )
             h, labels, real = _real_positions(h, batch["targets"], mask)
             modality = self.modalities[problem.targets.modality]

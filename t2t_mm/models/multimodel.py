@@ -10,6 +10,7 @@ from t2t_mm.layers.convolution import ConvBlock, masked
 from t2t_mm.layers.experts import ExpertBlock
 from t2t_mm.layers.memory import DecoderMemory
 from t2t_mm.layers.normalization import LayerNorm
+from t2t_mm.layers.segments import apart
 from t2t_mm.layers.timing import add_timing
 from t2t_mm.models.base import Model, Statistics
 from t2t_mm.models.settings import MultiModelHParams
@@ -32,6 +33,7 @@ class MultiModel(Model):
 
     hparams_class = MultiModelHParams
     hparams: MultiModelHParams
+    takes_packed_rows = True
 
     def build_body(self) -> None:
         """Makes encoder, mixer and decoder."""
@@ -72,45 +74,54 @@ class MultiModel(Model):
             if layer is not None:
                 layer.build((None, None, hparams.hidden_size))
 
-    def encode(self, x, mask, *, training):
+    def encode(self, x, mask, *, training, segments=None):
         """Encodes represented inputs [B, S, D]."""
         hparams = self.hparams
         statistics: Statistics = {}
-        x = add_timing(x)
+        x = add_timing(x, segments=segments)
         for i, block in enumerate(self.encoder_blocks):
             if i == hparams.encoder_moe_after:
                 x = self._ask_experts(
                     self.encoder_experts, x, mask, statistics, training
                 )
-            x = block(x, mask, training=training)
+            x = block(x, mask, training=training, segments=segments)
         if hparams.encoder_moe_after >= len(self.encoder_blocks):
             x = self._ask_experts(self.encoder_experts, x, mask, statistics, training)
         return masked(self.encoder_norm(x), mask), statistics
 
-    def decode(self, y, mask, *, source, source_mask, training):
+    def decode(self, y, mask, *, source, source_mask, training, segments=None):
         """Decodes shifted targets [B, L, D] given encoded inputs [B, S, D]."""
         hparams = self.hparams
         statistics: Statistics = {}
+        own = segments[0] if segments else None
 
         def attend(block, x):
             if not hparams.use_attention:
                 return x
             return block(
-                x, mask, source=source, source_mask=source_mask, training=training
+                x,
+                mask,
+                source=source,
+                source_mask=source_mask,
+                training=training,
+                segments=segments,
             )
 
+        def convolve(block, x):
+            return block(x, mask, training=training, segments=own)
+
         if not hparams.use_attention:
-            y += _masked_mean(source, source_mask)
+            y += _seen_without_attention(source, source_mask, segments)
         y = attend(self.mixer_attention, y)
         for block in self.mixer_blocks:
-            y = block(y, mask, training=training)
+            y = convolve(block, y)
         pairs = zip(self.decoder_blocks, self.decoder_attentions, strict=True)
         for i, (block, attention) in enumerate(pairs):
             if i == hparams.decoder_moe_after:
                 y = self._ask_experts(
                     self.decoder_experts, y, mask, statistics, training
                 )
-            y = attend(attention, block(y, mask, training=training))
+            y = attend(attention, convolve(block, y))
         if hparams.decoder_moe_after >= len(self.decoder_blocks):
             y = self._ask_experts(self.decoder_experts, y, mask, statistics, training)
         return self.decoder_norm(y), statistics
@@ -211,6 +222,15 @@ class MultiModel(Model):
             num_groups=hparams.expert_groups,
             name=name,
         )
+
+
+def _seen_without_attention(source, source_mask, segments):
+    """Gives the mean of the source, [B, 1, D]; of packed rows each example's, there."""
+    if segments is None:
+        return _masked_mean(source, source_mask)
+    own, asked = segments
+    means = _masked_mean(apart(source, asked), asked.mask)[:, 0]  # [N, D]
+    return tf.gather(means, own.examples)
 
 
 def _masked_mean(x, mask):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from t2t_mm.layers.attention import MultiHeadAttention, causal_mask
+from t2t_mm.layers.attention import MultiHeadAttention, SegmentsPair, causal_mask
 from t2t_mm.layers.memory import DecoderMemory
 from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.layers.timing import add_timing
@@ -89,14 +89,31 @@ class TransformerLayer(keras.layers.Layer):
         for layer in parts:
             layer.build(input_shape)
 
-    def call(self, x, mask, source=None, source_mask=None, *, training: bool):
-        """Gives float [B, L, D]; `mask` broadcasts to [B, 1, L, L]."""
+    def call(
+        self,
+        x,
+        mask,
+        source=None,
+        source_mask=None,
+        *,
+        training: bool,
+        segments: SegmentsPair | None = None,
+    ):
+        """Gives float [B, L, D]; `mask` broadcasts to [B, 1, L, L].
+
+        Of packed rows, `segments` are those of x and source (an encoder: of x, twice).
+        """
         normal = self.norm(x)
-        y = self.attention(normal, normal, mask, training=training)
+        own = (segments[0], segments[0]) if segments else None
+        y = self.attention(normal, normal, mask, training=training, segments=own)
         x += self.dropout(y, training=training)
         if self.is_decoder:
             y = self.source_attention(
-                self.source_norm(x), source, source_mask, training=training
+                self.source_norm(x),
+                source,
+                source_mask,
+                training=training,
+                segments=segments,
             )
             x += self.dropout(y, training=training)
         return self.feed_forward(x, training=training)
@@ -129,6 +146,7 @@ class Transformer(Model):
 
     hparams_class = TransformerHParams
     hparams: TransformerHParams
+    takes_packed_rows = True
 
     def build_body(self) -> None:
         """Makes both stacks."""
@@ -147,20 +165,24 @@ class Transformer(Model):
         for layer in self.encoder_layers + self.decoder_layers + norms:
             layer.build((None, None, hparams.hidden_size))
 
-    def encode(self, x, mask, *, training):
+    def encode(self, x, mask, *, training, segments=None):
         """Encodes represented inputs [B, S, D]."""
-        x = add_timing(x)
+        x = add_timing(x, segments=segments)
+        pair = (segments, segments) if segments else None
+        visible = (segments.mask if segments else mask)[:, None, None]
         for layer in self.encoder_layers:
-            x = layer(x, mask[:, None, None], training=training)
+            x = layer(x, visible, training=training, segments=pair)
         return self.encoder_norm(x), {}
 
-    def decode(self, y, mask, *, source, source_mask, training):
+    def decode(self, y, mask, *, source, source_mask, training, segments=None):
         """Decodes shifted targets [B, L, D] given encoded inputs [B, S, D]."""
-        del mask  # Later positions are hidden anyway, and padding comes last.
-        own = causal_mask(tf.shape(y)[1])
-        y = add_timing(y)
+        own, asked = segments or (None, None)
+        # Later positions are hidden anyway, and padding comes last.
+        before = causal_mask(tf.shape(own.mask if own else mask)[1])
+        visible = (asked.mask if asked else source_mask)[:, None, None]
+        y = add_timing(y, segments=own)
         for layer in self.decoder_layers:
-            y = layer(y, own, source, source_mask[:, None, None], training=training)
+            y = layer(y, before, source, visible, training=training, segments=segments)
         return self.decoder_norm(y), {}
 
     def start_decoding(self, source, *, max_length, num_beams=1):
