@@ -5,7 +5,6 @@ their mean often translates better than any of them (Vaswani et al. 2017, sectio
 arxiv.org/abs/1706.03762).
 """
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import tensorflow as tf
 from t2t_mm import checkpoints
 from t2t_mm.files import write_atomically
 from t2t_mm.run_history import HPARAMS_FILE, RUN_FILE
-from t2t_mm.run_settings import load_run_record
+from t2t_mm.run_settings import load_run_record, save_run_record
 from t2t_mm.run_vocabularies import FOLDER
 from t2t_mm.training_state import AVERAGE, MODEL
 
@@ -25,8 +24,14 @@ def newest(run_dir: str, number: int) -> list[str]:
     """Gives the newest checkpoints of a run, the oldest of them first.
 
     Raises:
+      FileNotFoundError: if there is no such folder.
       ValueError: if there are fewer.
     """
+    if not os.path.isdir(run_dir):
+        raise FileNotFoundError(
+            f"{run_dir} is no folder; expected the --output_dir of mm-trainer. Check "
+            "the path."
+        )
     found = checkpoints.checkpoints_of(run_dir)
     if len(found) < number:
         raise ValueError(
@@ -131,7 +136,10 @@ def _copy_settings(run_dir: str, output_dir: str, prefixes: Sequence[str]) -> No
         )
     existing = load_run_record(output_dir) if os.path.isdir(output_dir) else None
     is_average = existing is not None and "averaged_from" in existing
-    if not is_average and os.path.isdir(output_dir) and os.listdir(output_dir):
+    is_file = os.path.exists(output_dir) and not os.path.isdir(output_dir)
+    if is_file or (
+        not is_average and os.path.isdir(output_dir) and os.listdir(output_dir)
+    ):
         raise ValueError(
             f"{output_dir} holds something that is no average; expected a folder that "
             "is empty or not there. Name another --output_path."
@@ -146,7 +154,4 @@ def _copy_settings(run_dir: str, output_dir: str, prefixes: Sequence[str]) -> No
         )
     with open(os.path.join(run_dir, HPARAMS_FILE), "rb") as file:
         write_atomically(os.path.join(output_dir, HPARAMS_FILE), file.read())
-    record["data_dir"] = os.path.abspath(record["data_dir"])
-    record["averaged_from"] = list(prefixes)
-    content = json.dumps(record, indent=1).encode()
-    write_atomically(os.path.join(output_dir, RUN_FILE), content)
+    save_run_record({**record, "averaged_from": list(prefixes)}, output_dir)

@@ -53,6 +53,11 @@ class Cadence:
                 f"eval_frequency is {self.eval_frequency}; expected 0 (at the end "
                 "only) or a number of steps. Set --eval_frequency=1000."
             )
+        if self.max_minutes is not None and not 0 < self.max_minutes < math.inf:
+            raise ValueError(
+                f"max_minutes is {self.max_minutes:g}; expected a time above 0. Leave "
+                "--max_minutes out to train until --train_steps."
+            )
 
     def is_evaluation(self, step: int) -> bool:
         """Tells whether a step is followed by an evaluation and a checkpoint."""
@@ -78,9 +83,9 @@ class Watched:
     """
 
     def __init__(self, metric: str, problems: Sequence[Problem]):
-        name, _, short = metric.rpartition("/")
+        name, slash, short = metric.rpartition("/")
         known = {problem.name: problem for problem in problems}
-        if name and name not in known:
+        if slash and name not in known:
             raise ValueError(
                 f"Metric '{metric}' is of problem '{name}'; this run trains "
                 f"{', '.join(known)}. Name one of these before the slash."
@@ -162,7 +167,7 @@ class Patience:
     delta: float
 
     def __post_init__(self):
-        if self.steps < 1 or self.delta < 0:
+        if self.steps < 1 or not 0 <= self.delta < math.inf:
             raise ValueError(
                 f"Early stopping came with {self.steps} steps and delta {self.delta}; "
                 "expected 1 step or more, and 0 or more. Set "
@@ -182,3 +187,42 @@ class Patience:
             if self.watched.is_better(value, best, by=self.delta):
                 best_step, best = step, value
         return history[-1][0] - best_step >= self.steps
+
+
+def refuse_in_vain(cadence: Cadence, best: Watched, patience: Patience | None) -> None:
+    """Refuses to watch evaluations that are never made.
+
+    Raises:
+      ValueError: if something is to be watched although nothing is evaluated.
+    """
+    if not cadence.evaluates and (patience or best.metric != LOSS):
+        watched = patience.watched.metric if patience else best.metric
+        raise ValueError(
+            f"Training without evaluations came with metric '{watched}' to watch; "
+            "expected evaluations for that. Leave out --schedule=train, or "
+            "--keep_best_metric and --eval_early_stopping_steps."
+        )
+
+
+def make_patience(
+    problems: Sequence[Problem], steps: int | None, *, metric: str, delta: float
+) -> Patience | None:
+    """Gives what ends a run early, or None.
+
+    Args:
+      problems: of the run.
+      steps: how long the metric may fail to improve; None for ever.
+      metric, delta: what must improve, and by how much.
+
+    Raises:
+      ValueError: if metric or delta came without steps, or no problem has the metric.
+    """
+    if steps is not None:
+        return Patience(Watched(metric, problems), steps, delta)
+    if metric != LOSS or delta:
+        raise ValueError(
+            f"Early stopping came with metric '{metric}' and delta {delta:g}, but "
+            "without a number of steps; expected how long the metric may fail to "
+            "improve. Add --eval_early_stopping_steps, or leave the others out."
+        )
+    return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from t2t_mm.run_history import RUN_FILE
+from t2t_mm.step_errors import first_line
 from t2t_mm.training_state import AVERAGE, MODEL, TrainingState, flat_map
 
 if TYPE_CHECKING:
@@ -101,10 +102,9 @@ class Checkpoints:
                 self._best.save(checkpoint_number=self._state.step)
         except (tf.errors.OpError, OSError) as error:
             self._remove_half_written()
-            reason = getattr(error, "message", str(error)).strip().splitlines()[0]
             raise OSError(
                 f"The checkpoint of step {self._state.step} could not be written to "
-                f"{self._run_dir}: {reason} Expected room and permission to "
+                f"{self._run_dir}: {first_line(error)} Expected room and permission to "
                 f"write. The last whole one is {newest_checkpoint(self._run_dir)}; "
                 "make room and run the same command again."
             ) from error
@@ -298,10 +298,9 @@ def _restore(path: str, variables: Mapping[str, tf.Variable], only: str = "") ->
         checkpoint = tf.train.Checkpoint(**variables)
         checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
     except (tf.errors.OpError, RuntimeError, IndexError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise BrokenCheckpointError(
-            f"Checkpoint {path} cannot be read: {reason} Expected a whole checkpoint "
-            f"as mm-trainer writes it. Its files ({path}.*) can be removed."
+            f"Checkpoint {path} cannot be read: {first_line(error)} Expected a whole "
+            f"checkpoint as mm-trainer writes it. Its files ({path}.*) can be removed."
         ) from error
 
 

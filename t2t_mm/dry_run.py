@@ -29,6 +29,7 @@ MIB = 2**20
 
 def check_run(
     state: TrainingState,
+    steps: TrainSteps,
     settings: Settings,
     problems: Sequence[Problem],
     vocabularies: Mapping[str, Vocabulary],
@@ -39,6 +40,7 @@ def check_run(
 
     Args:
       state: of a new network; it is trained a little.
+      steps: that train it.
       settings, problems, vocabularies, distribution: of the run.
 
     Returns:
@@ -50,8 +52,6 @@ def check_run(
     """
     print(describe_parameters(state))
     hparams, data_dir = settings.hparams, settings.data_dir
-    signatures = {one.name: input_pipeline.batch_signature(one) for one in problems}
-    steps = TrainSteps(state, signatures, hparams.clip_norm, distribution)
     for problem in problems:
         for batch in _two_batches(problem, settings):
             with memory_explained(problem.name, hparams, batch):
@@ -124,7 +124,9 @@ def _two_batches(problem: Problem, settings: Settings) -> list[Mapping[str, Any]
     lengths = reader.index[:, batch_plan.LENGTHS :]
     largest = max(plan, key=lambda rows: len(rows) * int(lengths[rows].max(0).sum()))
     return [
-        input_pipeline.parse_batch(problem, reader.read(rows))
+        input_pipeline.training_batch(
+            problem, *input_pipeline.read_batch(reader, rows, limits), limits
+        )
         for rows in (largest, plan[0])
     ]
 

@@ -5,10 +5,18 @@
 """
 
 import dataclasses
+import functools
+import inspect
 import math
+import os
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+
+_SIMPLE = (bool, int, float, str, type(None))
 
 
 def setting(
@@ -29,6 +37,47 @@ def setting(
     """
     metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def typed(function: Callable) -> Callable:
+    """Makes a function check the types of what it is called with, by its annotations.
+
+    For functions that users call, from Python or through gin, which checks none. An
+    int may be a float, a path a str, a number of numpy one of Python; annotations that
+    `fit_type` does not know are not checked.
+
+    Raises:
+      TypeError: if an argument is of another type; names it.
+    """
+    signature = inspect.signature(function)
+    hints = typing.get_type_hints(function)
+    simple = {name: hint for name, hint in hints.items() if _is_simple(hint)}
+
+    @functools.wraps(function)
+    def checked(*positional: Any, **named: Any) -> Any:
+        bound = signature.bind(*positional, **named)
+        for name in bound.arguments.keys() & simple.keys():
+            value = bound.arguments[name]
+            if isinstance(value, os.PathLike):
+                value = os.fspath(value)
+            elif isinstance(value, np.generic):
+                value = value.item()
+            try:
+                bound.arguments[name] = fit_type(value, simple[name])
+            except TypeError as error:
+                raise TypeError(
+                    f"{name} came as {error} in {function.__name__}(). Write a value "
+                    "of that type."
+                ) from None
+        return function(*bound.args, **bound.kwargs)
+
+    # gin looks here for names and defaults, and not at what is wrapped.
+    checked.__signature__ = signature  # type: ignore[attr-defined]
+    return checked
+
+
+def _is_simple(hint: Any) -> bool:
+    return all(part in _SIMPLE for part in typing.get_args(hint) or (hint,))
 
 
 def fit_type(value: Any, expected: Any) -> Any:
@@ -117,7 +166,10 @@ def split_outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += character
     if depth:
-        raise ValueError(f"{text!r}; expected as many opening as closing brackets")
+        raise ValueError(
+            f"{text!r} came; expected as many opening as closing brackets. Add or "
+            "remove one."
+        )
     return [part.strip() for part in parts if part.strip()]
 
 

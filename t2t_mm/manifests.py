@@ -169,7 +169,13 @@ def read_manifest(data_dir: str, problem: Problem | str) -> dict:
             manifest = json.load(file)
         _check_form(manifest, name)
         return manifest
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.isdir(data_dir):
+            raise FileNotFoundError(
+                f"There is no folder {data_dir}; the data of problem '{name}' was "
+                "expected in it. Say with --data_dir where it is now, if it was moved. "
+                f"If it is gone: {_remedy(name, data_dir)}"
+            ) from None
         raise FileNotFoundError(
             f"{path} is not there; the manifest of finished data was expected. "
             f"{_remedy(name, data_dir)}"

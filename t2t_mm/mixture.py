@@ -13,6 +13,8 @@ import numpy as np
 from t2t_mm import declarations, declared_problems, registry
 from t2t_mm.problem import Feature, Problem, get_problem
 
+DEFAULT_TEMPERATURE = 2.0
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -118,7 +120,7 @@ def mixture_rates(
     num_examples: Mapping[str, int],
     *,
     rule: str = "explicit",
-    temperature: float = 2.0,
+    temperature: float | None = None,
 ) -> dict[str, float]:
     """Gives the share of steps of each problem; the shares sum to 1.
 
@@ -129,15 +131,23 @@ def mixture_rates(
       mixture: the problems.
       num_examples: training examples of each problem.
       rule: "explicit", "equal", "proportional" or "temperature".
-      temperature: 1 is proportional, infinity is equal.
+      temperature: of the rule of that name, 2 by default; 1 is proportional, infinity
+        is equal.
 
     Raises:
-      ValueError: on another rule, a temperature of 0 or less, or a problem without
-        examples where the rule counts them.
+      ValueError: on another rule, a temperature of 0 or less or without its rule, or a
+        problem without examples where the rule counts them.
 
     Source: temperature sampling as in Arivazhagan et al. 2019, section 4.2,
     arxiv.org/abs/1907.05019.
     """
+    if temperature is not None and rule != "temperature":
+        raise ValueError(
+            f"temperature {temperature:g} came with rates '{rule}'; expected it with "
+            "the rule 'temperature' only. Set --rates=temperature, or leave it out."
+        )
+    if temperature is None:
+        temperature = DEFAULT_TEMPERATURE
     if not temperature > 0:
         raise ValueError(
             f"temperature is {temperature}; expected a number above 0. 1 is "

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from t2t_mm import datagen, input_pipeline, vocabulary
+from t2t_mm import configuration, datagen, input_pipeline, vocabulary
 from t2t_mm.configuration import HParams
 from t2t_mm.distribution import Distribution
 from t2t_mm.models import build_model
 from t2t_mm.optimizers import make_optimizer
+from t2t_mm.packing import check_packing
 from t2t_mm.problem import AUDIO, Problem
-from t2t_mm.run_settings import Settings
+from t2t_mm.registry import models
+from t2t_mm.run_settings import Settings, save_run
+from t2t_mm.train_step import TrainSteps
 from t2t_mm.training_state import TrainingState
 from t2t_mm.warm_start import freeze
 
@@ -48,6 +51,13 @@ def make_state(
     hparams = settings.hparams
     if distribution.has_static_shapes:
         check_fixed_shapes(hparams, problems)
+    check_packing(
+        hparams,
+        problems,
+        model=settings.model,
+        takes_packed_rows=models.get(settings.model).takes_packed_rows,
+        has_static_shapes=distribution.has_static_shapes,
+    )
     with distribution.scope():
         model = build_model(settings.model, hparams, problems, sizes)
         freeze(model, hparams.freeze)
@@ -59,6 +69,48 @@ def make_state(
             ema_decay=hparams.ema_decay,
             is_balancing=hparams.loss_balancing,
         )
+
+
+def make_steps(
+    state: TrainingState,
+    settings: Settings,
+    problems: Sequence[Problem],
+    distribution: Distribution,
+) -> TrainSteps:
+    """Gives the updates of the run; each is compiled when it is first called.
+
+    Raises:
+      ValueError: if hparams ask for updates that cannot be made.
+    """
+    hparams = settings.hparams
+    signatures = {
+        one.name: input_pipeline.training_signature(one, hparams) for one in problems
+    }
+    return TrainSteps(state, signatures, hparams.clip_norm, distribution)
+
+
+def keep_settings(
+    settings: Settings,
+    run_dir: str,
+    rates: Mapping[str, float],
+    vocabularies: Mapping[str, vocabulary.Vocabulary],
+    train_steps: int,
+) -> None:
+    """Writes into the run's folder what it is, or checks it against what is there.
+
+    Raises:
+      ValueError: if the folder's run is another one, or a gin binding is not read.
+      OSError: if the folder cannot be written.
+    """
+    configuration.refuse_unused_gin_bindings("train.", "hparams.")
+    save_run(
+        settings,
+        run_dir,
+        rates=rates,
+        vocabularies={name: one.fingerprint for name, one in vocabularies.items()},
+        train_steps=train_steps,
+    )
+    configuration.save_operative_gin(run_dir)
 
 
 def check_fixed_shapes(hparams: HParams, problems: Sequence[Problem]) -> None:

@@ -20,6 +20,7 @@ from t2t_mm.mixture import Mixture, get_problems, parse_problems
 from t2t_mm.run_history import RUN_FILE
 
 DEFAULT_SEED = 1
+_DATA_FROM_RUN = "data_dir_from_run"
 _VERSIONED = ("t2t_mm", "tensorflow", "keras", "numpy", "sentencepiece")
 
 
@@ -71,8 +72,9 @@ def load_run_record(run_dir: str) -> dict[str, Any] | None:
     Returns:
       {"model", "hparams_set", "problems", "rates", "data_dir", "random_seed",
       "train_steps", "vocabularies", "longest_targets", "versions",
-      "declarations"}, or None where there is no such file. Problems that were
-      declared in a file are registered again.
+      "declarations"}, or None where there is no such file. "data_dir" is where the
+      data lies now, if run and data were moved together; else where it lay. Problems
+      that were declared in a file are registered again.
 
     Raises:
       ValueError: if the file is not one that the trainer wrote.
@@ -85,6 +87,7 @@ def load_run_record(run_dir: str) -> dict[str, Any] | None:
             record = json.load(file)
         for key in ("model", "problems", "rates", "data_dir", "random_seed"):
             record[key]
+        record["data_dir"] = _found_data_dir(record, run_dir)
         declared_problems.restore_all(record.get("declarations", {}))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
@@ -94,14 +97,44 @@ def load_run_record(run_dir: str) -> dict[str, Any] | None:
     return record
 
 
+def save_run_record(record: Mapping[str, Any], run_dir: str) -> None:
+    """Writes `<run_dir>/run.json`, which says where the data lies in two ways.
+
+    The full path serves every working directory, the way from the run's folder a run
+    and data that were moved together.
+    """
+    data_dir = os.path.abspath(record["data_dir"])
+    way = os.path.relpath(data_dir, os.path.abspath(run_dir))
+    record = {**record, "data_dir": data_dir, _DATA_FROM_RUN: way}
+    path = os.path.join(run_dir, RUN_FILE)
+    write_atomically(path, json.dumps(record, indent=1).encode())
+
+
+def _found_data_dir(record: Mapping[str, Any], run_dir: str) -> str:
+    saved = str(record["data_dir"])
+    if _DATA_FROM_RUN in record and not os.path.isdir(saved):
+        moved = os.path.normpath(
+            os.path.join(os.path.abspath(run_dir), record[_DATA_FROM_RUN])
+        )
+        if os.path.isdir(moved):
+            return moved
+    return saved
+
+
 def settle(request: Request, run_dir: str) -> Settings:
     """Joins what was asked for with what the run's folder keeps.
 
     Raises:
       UnknownNameError: if a name is not registered.
+      NotADirectoryError: if the folder is a file.
       ValueError: if something is missing, or differs from the run's own setting; names
         the fields.
     """
+    if os.path.exists(run_dir) and not os.path.isdir(run_dir):
+        raise NotADirectoryError(
+            f"--output_dir={run_dir} is a file; expected a folder, or a place for a "
+            "new one. Choose another."
+        )
     record = load_run_record(run_dir) or {}
     saved = configuration.load_hparams(run_dir) if record else None
     named_set = request.hparams_set or (saved[1] if saved else None)
@@ -115,6 +148,11 @@ def settle(request: Request, run_dir: str) -> Settings:
     seed = request.random_seed
     if seed is None:
         seed = record.get("random_seed", DEFAULT_SEED)
+    if not 0 <= seed < 2**32:
+        raise ValueError(
+            f"random_seed is {seed}; expected 0 to {2**32 - 1}. Set --random_seed to "
+            "such a number, or leave it out for 1."
+        )
     mixture = parse_problems(problems)
     if not request.problem and record:
         mixture = Mixture(mixture.problems, record["rates"])
@@ -157,6 +195,11 @@ def _hparams(
         named = configuration.named_hparams(named_set)
         changes = configuration.parse_overrides(changes, named)
     if request.freeze is not None:
+        if changes.get("freeze", request.freeze) != request.freeze:
+            raise ValueError(
+                f"freeze came as {request.freeze!r} and, in hparams, as "
+                f"{changes['freeze']!r}; expected one pattern. Leave one out."
+            )
         changes = {**changes, "freeze": request.freeze}
     if saved and not request.hparams_set:
         return configuration.override(saved[0], **changes)
@@ -224,8 +267,7 @@ def save_run(
         ),
         "versions": _versions(),
     }
-    path = os.path.join(run_dir, RUN_FILE)
-    write_atomically(path, json.dumps(record, indent=1).encode())
+    save_run_record(record, run_dir)
 
 
 def _versions() -> dict[str, str]:

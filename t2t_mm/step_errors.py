@@ -1,6 +1,7 @@
 """What TensorFlow says when a step fails, in words that help."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,13 @@ class OutOfMemoryError(OSError):
 
 class WorkerLostError(OSError):
     """Another worker of the run is gone; nothing can be summed without it."""
+
+
+def first_line(error: BaseException) -> str:
+    """Gives the first line of what TensorFlow says, without names of operations."""
+    text = getattr(error, "message", str(error)).strip() or type(error).__name__
+    line = re.sub(r"{{.*?}} | \[Op:\w+\]( name:)?", "", text.splitlines()[0])
+    return line.strip().rstrip(".") + "."
 
 
 @contextlib.contextmanager
@@ -33,7 +41,10 @@ def memory_explained(
     """
     try:
         yield
-    except tf.errors.ResourceExhaustedError as error:
+    except Exception as error:
+        lack = _lack_of_memory(error)
+        if lack is None:
+            raise
         rows, shape = 2, " in an evaluation"
         if batch is not None:
             rows = int(batch["inputs"].shape[0])
@@ -41,11 +52,31 @@ def memory_explained(
                 f"{name} {list(batch[name].shape)}" for name in ("inputs", "targets")
             )
             shape = f" on a batch of {rows} examples ({sizes})"
-        reason = error.message.strip().splitlines()[0]
         raise OutOfMemoryError(
-            f"Memory ran out for problem '{problem_name}'{shape}: {reason} Expected "
-            f"every batch to fit. {_remedy(rows, hparams)} With another --output_dir "
-            "and --warm_start_from the weights learned so far are kept."
+            f"Memory ran out for problem '{problem_name}'{shape}: {first_line(lack)} "
+            f"Expected every batch to fit. {_remedy(rows, hparams)} With another "
+            "--output_dir and --warm_start_from the weights learned so far are kept."
+        ) from error
+
+
+@contextlib.contextmanager
+def size_explained(hparams: HParams) -> Iterator[None]:
+    """Says what to do when memory runs out before there is any batch.
+
+    Raises:
+      OutOfMemoryError: if the network or its optimizer did not fit.
+    """
+    try:
+        yield
+    except Exception as error:
+        lack = _lack_of_memory(error)
+        if lack is None:
+            raise
+        raise OutOfMemoryError(
+            f"Memory ran out while the network was built: {first_line(lack)} "
+            "Expected room for each weight and what the optimizer keeps of it. Lower "
+            f"hidden_size ({hparams.hidden_size}) or the number of layers or experts, "
+            "or choose a smaller --hparams_set."
         ) from error
 
 
@@ -73,6 +104,18 @@ def workers_explained() -> Iterator[None]:
             "own log, then start all workers again with the same commands: they go on "
             "from the last checkpoint."
         ) from error
+
+
+def _lack_of_memory(error: BaseException | None) -> BaseException | None:
+    """Gives the error behind an error that says that memory ran out.
+
+    Without memory, TensorFlow may fail once more while it words the first failure.
+    """
+    while error is not None:
+        if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+            return error
+        error = error.__context__
+    return None
 
 
 def _remedy(rows: int, hparams: HParams) -> str:

@@ -207,7 +207,7 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
             return tf.distribute.TPUStrategy(resolver)
-        except (ValueError, IndexError, tf.errors.OpError) as error:
+        except (ValueError, IndexError, OSError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0]
     raise ValueError(
         f"--strategy=tpu found no TPU ({reason}); expected one of this machine, or the "

@@ -20,21 +20,28 @@ import gin
 import keras
 
 from t2t_mm import configuration, input_pipeline, vocabulary
-from t2t_mm.cadence import Cadence, Patience, Watched
+from t2t_mm.cadence import Cadence, Watched, make_patience, refuse_in_vain
 from t2t_mm.checkpoints import Checkpoints, newest_checkpoint
 from t2t_mm.distribution import Distribution
 from t2t_mm.dry_run import check_run
 from t2t_mm.examination import Examination
+from t2t_mm.fields import typed
 from t2t_mm.interruption import Interruption
 from t2t_mm.keras_callbacks import KerasCallbacks
 from t2t_mm.mixture import draw_problem, get_problems, mixture_rates
 from t2t_mm.precision import computing_in
-from t2t_mm.preparation import describe, make_state, prepare_data
+from t2t_mm.preparation import (
+    describe,
+    keep_settings,
+    make_state,
+    make_steps,
+    prepare_data,
+)
 from t2t_mm.problem import Problem
 from t2t_mm.profiling import Profile
-from t2t_mm.run_settings import Request, Settings, save_run, settle
+from t2t_mm.run_settings import Request, Settings, settle
 from t2t_mm.schedules import make_schedule
-from t2t_mm.step_errors import memory_explained, workers_explained
+from t2t_mm.step_errors import memory_explained, size_explained, workers_explained
 from t2t_mm.strategy import make_distribution
 from t2t_mm.train_step import TrainSteps
 from t2t_mm.training_log import TrainingDivergedError, TrainingLog
@@ -60,6 +67,7 @@ class TrainingResult:
 
 
 @gin.configurable("train")
+@typed
 def train(
     *,
     output_dir: str,
@@ -72,7 +80,7 @@ def train(
     tmp_dir: str | None = None,
     random_seed: int | None = None,
     rates: str = "explicit",
-    temperature: float = 2.0,
+    temperature: float | None = None,
     warm_start_from: str | None = None,
     freeze: str | None = None,
     strategy: str = "auto",
@@ -112,7 +120,7 @@ def train(
       random_seed: of weights, data order, mixture and dropout; 1 by default.
       rates: how often each problem is trained: "explicit" (the mixture's own),
         "equal", "proportional" or "temperature".
-      temperature: of that last rule.
+      temperature: of that last rule, 2 by default.
       warm_start_from: a run or checkpoint; a new run starts from its weights.
       freeze: regular expression; what it finds in the path of a variable keeps the
         variable as it is.
@@ -146,6 +154,7 @@ def train(
         another worker is lost.
     """
     start = time.monotonic()
+    # What the run is, from these arguments and from what its folder keeps.
     cadence = Cadence(
         train_steps, eval_frequency, eval_examples, log_frequency, max_minutes, evaluate
     )
@@ -155,50 +164,54 @@ def train(
     )
     problems = get_problems(settings.mixture)
     best = Watched(keep_best_metric, problems)
-    patience = None
-    if eval_early_stopping_steps is not None:
-        watched = Watched(eval_early_stopping_metric, problems)
-        delta = eval_early_stopping_metric_delta
-        patience = Patience(watched, eval_early_stopping_steps, delta)
+    patience = make_patience(
+        problems,
+        eval_early_stopping_steps,
+        metric=eval_early_stopping_metric,
+        delta=eval_early_stopping_metric_delta,
+    )
+    refuse_in_vain(cadence, best, patience)
     distribution = make_distribution(strategy, use_xla=xla, tpu=tpu_name)
-    with workers_explained():
+    with computing_in(precision, tf32=tf32), workers_explained():
+        # Data, network and optimizer; --check tries them out and ends here.
         num_examples = prepare_data(
             problems, settings.data_dir, tmp_dir, progress, distribution
         )
-    shares = mixture_rates(
-        settings.mixture, num_examples, rule=rates, temperature=temperature
-    )
-    vocabularies = vocabulary.load_vocabularies(problems, settings.data_dir)
-    with computing_in(precision, tf32=tf32), workers_explained():
-        state = make_state(settings, problems, vocabularies, train_steps, distribution)
+        shares = mixture_rates(
+            settings.mixture, num_examples, rule=rates, temperature=temperature
+        )
+        vocabularies = vocabulary.load_vocabularies(problems, settings.data_dir)
+        with size_explained(settings.hparams):
+            state = make_state(
+                settings, problems, vocabularies, train_steps, distribution
+            )
+            steps = make_steps(state, settings, problems, distribution)
+        said = describe(state, settings, problems, shares, distribution)
         if check:
             return TrainingResult(
-                check_run(state, settings, problems, vocabularies, distribution), {}
+                check_run(state, steps, settings, problems, vocabularies, distribution),
+                {},
             )
-        if distribution.is_chief:
-            fingerprints = {name: v.fingerprint for name, v in vocabularies.items()}
-            save_run(
-                settings,
-                output_dir,
-                rates=shares,
-                vocabularies=fingerprints,
-                train_steps=train_steps,
-            )
-            configuration.refuse_unused_gin_bindings("train.", "hparams.")
-            configuration.save_operative_gin(output_dir)
+        # Where the weights come from; from here on the folder holds a run.
         checkpoints = Checkpoints(
             output_dir,
             state,
             keep=keep_checkpoint_max,
             is_writer=distribution.is_chief,
         )
-        report = ""
-        if not checkpoints.restore() and warm_start_from:
-            report = warm_start(state.model, warm_start_from, problems, vocabularies)
+        if warm_start_from and newest_checkpoint(output_dir) is None:
+            said += warm_start(state.model, warm_start_from, problems, vocabularies)
             if state.averages:
                 state.averages.restart()
+        if distribution.is_chief:
+            keep_settings(settings, output_dir, shares, vocabularies, train_steps)
+        checkpoints.restore()
         distribution.check_same_step(state.step, output_dir)
         distribution.spread_seeds(state.model.variables)
+        # What goes along with the steps, and the steps.
+        trace = None
+        if profile and distribution.is_chief:
+            trace = Profile(output_dir, start=state.step, train_steps=train_steps)
         with (
             Interruption() as interruption,
             TrainingLog(
@@ -223,25 +236,24 @@ def train(
                 interruption,
             )
             run = _Run(
-                output_dir,
-                settings,
-                by_name,
-                shares,
-                cadence,
-                distribution,
-                state,
-                examination,
-                checkpoints,
-                log,
-                interruption,
-                KerasCallbacks(
+                output_dir=output_dir,
+                settings=settings,
+                problems=by_name,
+                rates=shares,
+                cadence=cadence,
+                distribution=distribution,
+                state=state,
+                steps=steps,
+                examination=examination,
+                checkpoints=checkpoints,
+                log=log,
+                interruption=interruption,
+                callbacks=KerasCallbacks(
                     callbacks, state, train_steps=train_steps, period=eval_frequency
                 ),
-                Profile(output_dir, start=state.step, train_steps=train_steps)
-                if profile and distribution.is_chief
-                else None,
+                profile=trace,
             )
-            log.say(describe(state, settings, problems, shares, distribution) + report)
+            log.say(said)
             log.say(f"Run in {output_dir}, from step {state.step} to {train_steps}.")
             run.train_until(start + 60 * max_minutes if max_minutes else math.inf)
     if distribution.is_chief:
@@ -263,6 +275,7 @@ class _Run:
     cadence: Cadence
     distribution: Distribution
     state: TrainingState
+    steps: TrainSteps
     examination: Examination
     checkpoints: Checkpoints
     log: TrainingLog
@@ -275,15 +288,6 @@ class _Run:
             self.settings.hparams, self.cadence.train_steps
         )
         self._batches: dict[str, Iterator] = {}
-        self._steps = TrainSteps(
-            self.state,
-            {
-                name: input_pipeline.batch_signature(problem)
-                for name, problem in self.problems.items()
-            },
-            self.settings.hparams.clip_norm,
-            self.distribution,
-        )
         self.is_patience_over = self._has_no_patience()
 
     def train_until(self, deadline: float) -> None:
@@ -321,14 +325,14 @@ class _Run:
 
     def _train_one_step(self) -> None:
         """Makes one update: of one batch, or of as many as are accumulated."""
-        state, num_batches = self.state, self._steps.batches_per_update
+        state, num_batches = self.state, self.steps.batches_per_update
         self.callbacks.before_step(state.step)
         for draw in range(state.step * num_batches, (state.step + 1) * num_batches):
             start = time.perf_counter()
             name = draw_problem(self.settings.random_seed, draw, self.rates)
             position, batch = next(self._batches_of(name))
             with memory_explained(name, self.settings.hparams, batch):
-                output = self._steps(name, batch)
+                output = self.steps(name, batch)
             state.positions[name] = position
             seconds = time.perf_counter() - start
             self.log.record(state.step + 1, name, seconds, output)

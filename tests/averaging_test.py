@@ -126,6 +126,8 @@ def test_a_folder_with_something_else_is_refused(paths, small_run, tmp_path):
     for folder in (str(tmp_path), small_run):
         with pytest.raises(ValueError, match="holds something that is no average"):
             averaging.average(paths, folder)
+    with pytest.raises(ValueError, match="file holds something that is no average"):
+        averaging.average(paths, str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "mine"
 
 

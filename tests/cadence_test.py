@@ -1,9 +1,16 @@
 import json
+import math
 
 import pytest
 
 from t2t_mm.bin import command
-from t2t_mm.cadence import Cadence, Patience, Watched
+from t2t_mm.cadence import (
+    Cadence,
+    Patience,
+    Watched,
+    make_patience,
+    refuse_in_vain,
+)
 from t2t_mm.mixture import get_problems, parse_problems
 from t2t_mm.registry import UnknownNameError
 
@@ -54,6 +61,7 @@ def test_a_metric_knows_its_problems_and_its_direction(
         ("blue", UnknownNameError, "bleu"),
         ("top5", ValueError, "is of no problem of this run"),
         ("speech_prompts/bleu", ValueError, "is of no problem of this run"),
+        ("/loss", ValueError, "is of problem ''; this run trains translate_ende_home"),
         ("other/bleu", ValueError, "this run trains translate_ende_home, speech"),
     ],
 )
@@ -106,10 +114,35 @@ def test_patience_ends_when_nothing_got_better_for_long_enough(problems):
     assert Patience(falling, 10, 0.0).is_over([(10, 2.0), (20, 3.0)])
 
 
-@pytest.mark.parametrize(("steps", "delta"), [(0, 0.0), (5, -0.1)])
+@pytest.mark.parametrize(("steps", "delta"), [(0, 0.0), (5, -0.1), (5, math.nan)])
 def test_impatience_is_refused(problems, steps, delta):
     with pytest.raises(ValueError, match="--eval_early_stopping_steps"):
         Patience(Watched("loss", problems), steps, delta)
+
+
+def test_patience_needs_to_know_how_long(problems):
+    assert make_patience(problems, None, metric="loss", delta=0.0) is None
+    patience = make_patience(problems, 5, metric="bleu", delta=0.1)
+    assert (patience.watched.metric, patience.steps, patience.delta) == ("bleu", 5, 0.1)
+    for metric, delta in (("bleu", 0.0), ("loss", 0.1)):
+        with pytest.raises(ValueError, match="Add --eval_early_stopping_steps, or l"):
+            make_patience(problems, None, metric=metric, delta=delta)
+
+
+def test_evaluations_that_are_never_made_cannot_be_watched(problems):
+    never = Cadence(8, 3, None, 2, None, evaluates=False)
+    loss, bleu = (Watched(metric, problems) for metric in ("loss", "bleu"))
+    refuse_in_vain(never, loss, None)
+    refuse_in_vain(Cadence(8, 3, None, 2, None), bleu, Patience(bleu, 3, 0.0))
+    for best, patience in ((bleu, None), (loss, Patience(bleu, 3, 0.0))):
+        with pytest.raises(ValueError, match="metric 'bleu' to watch; .*--schedule=tr"):
+            refuse_in_vain(never, best, patience)
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan, math.inf])
+def test_a_time_that_is_none_is_refused(minutes):
+    with pytest.raises(ValueError, match="max_minutes is .*; expected a time above 0"):
+        Cadence(8, 3, None, 2, minutes)
 
 
 def test_evaluations_come_at_multiples_and_at_the_end():

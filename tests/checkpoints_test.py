@@ -254,11 +254,14 @@ def test_a_save_that_fails_says_which_checkpoint_is_whole(tmp_path, monkeypatch)
     saver.save()
 
     def fail(*_, **__):
-        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+        message = "{{function_node x}} ckpt-20; No space left on device [Op:SaveV2]"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
     monkeypatch.setattr(tf.train.CheckpointManager, "save", fail)
     state.step = 20
-    with pytest.raises(OSError, match=r"No space left.*last whole one is .*ckpt-10"):
+    with pytest.raises(
+        OSError, match=r": ckpt-20; No space left on device\. .*ckpt-10"
+    ):
         saver.save()
 
 

@@ -9,6 +9,13 @@ import pytest
 
 from t2t_mm import registry
 from t2t_mm.bin import command, plugins
+from tests.made.quick_runs import (  # noqa: F401
+    cheap_evaluation,
+    constant_evaluation,
+    quick_data,
+    quick_zoo,
+    train_quickly,
+)
 
 
 @contextlib.contextmanager
@@ -93,17 +100,10 @@ def small_run(small_data, tmp_path_factory):
     As the trainer leaves it, at steps 3 and 5, whose weights differ; not trained. Its
     problems are those of the fixture `small_problems`.
     """
-    import keras
     import numpy as np
 
-    from t2t_mm import configuration, vocabulary
-    from t2t_mm.checkpoints import Checkpoints
-    from t2t_mm.mixture import Mixture
-    from t2t_mm.models import build_model
-    from t2t_mm.optimizers import make_optimizer
-    from t2t_mm.problem import get_problem
-    from t2t_mm.run_settings import Settings, save_run
-    from t2t_mm.training_state import TrainingState
+    from t2t_mm import configuration
+    from tests.made.runs import write_run
 
     folder = str(tmp_path_factory.mktemp("small_run"))
     with registries_restored(), pytest.MonkeyPatch.context() as patch:
@@ -116,29 +116,13 @@ def small_run(small_data, tmp_path_factory):
             **{"encoder_blocks": 1, "mixer_blocks": 1, "decoder_blocks": 1},
             **{"image_filters": 4, "image_stages": 2, "audio_filters": 4},
         )
-        problems = [get_problem(name) for name in SMALL_NAMES]
-        words = vocabulary.load_vocabularies(problems, small_data)
-        keras.utils.set_random_seed(3)
-        model = build_model(
-            "multimodel",
-            hparams,
-            problems,
-            vocabulary.vocabulary_sizes(problems, words),
-        )
-        settings = Settings(
-            *("multimodel", "multimodel_tiny", hparams, Mixture(SMALL_NAMES)),
-            *(small_data, 1, True),
-        )
-        prints = {name: one.fingerprint for name, one in words.items()}
-        save_run(settings, folder, rates={}, vocabularies=prints, train_steps=5)
-        optimizer = make_optimizer(hparams, model.trainable_variables, 5)
-        state = TrainingState(model, optimizer, SMALL_NAMES)
-        kept = Checkpoints(folder, state)
         rng = np.random.default_rng(0)
-        for step in (3, 5):
-            for variable in model.trainable_variables:
-                variable.assign_add(0.1 * rng.normal(size=variable.shape))
-            state.step = step
-            kept.save(is_best=step == 3)
+        write_run(
+            *(folder, "multimodel", "multimodel_tiny", hparams, SMALL_NAMES),
+            *(small_data,),
+            seed=3,
+            steps=(3, 5),
+            add=lambda shape: 0.1 * rng.normal(size=shape),
+        )
         del sys.modules["small_problems"]
     return folder

@@ -14,22 +14,36 @@ from t2t_mm.replicas import num_replicas, sum_over_replicas
 PROGRAM = os.path.join(os.path.dirname(__file__), "programs", "two_replicas.py")
 
 
-def test_two_replicas_learn_what_one_device_learns_from_the_same_batches():
+def check_replicas(*cases):
     done = subprocess.run(
-        [sys.executable, PROGRAM], capture_output=True, text=True, check=False
+        [sys.executable, PROGRAM, *cases], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert set(found) == {"transformer, momentum", "multimodel, adam"}
-    for case, result in found.items():
-        assert result["replicas"] == 2, case
-        assert result["same_names"], case
-        assert result["moved"] > 0.01, case
-        assert result["numbers"] < 1e-4, (case, result)
-        assert result["values"] < 1e-5, (case, result)
-        assert result["copies"] == 0.0, case
-        assert result["seeds_differ"], case
-    assert found["multimodel, adam"]["seeds"], "the gates draw noise"
+    differences = json.loads(done.stdout.splitlines()[-1])
+    assert list(differences) == list(cases)
+    for case, found in differences.items():
+        assert found["replicas"] == 2, case
+        assert found["same_names"], case
+        assert found["moved"] > 0.01, case
+        assert found["numbers"] < 1e-5, (case, found)
+        assert found["values"] < 1e-5, (case, found)
+        assert found["copies"] == 0.0, case
+        assert found["seeds_differ"], case
+    return differences
+
+
+def test_two_replicas_learn_what_one_device_learns_from_the_same_batches():
+    # The last: accumulation, PCGrad, moving averages, balanced and weighted losses.
+    cases = ("transformer, momentum", "multimodel, fixed shapes", "all at once")
+    assert check_replicas(*cases)["all at once"]["seeds"], "the gates draw noise"
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_the_same_with_each_kind_of_update_alone():
+    check_replicas(
+        *("multimodel, adam", "multimodel, capacity", "accumulation", "PCGrad"),
+        *("moving averages", "balanced losses"),
+    )
 
 
 def test_one_device_sums_nothing_and_asks_nobody():

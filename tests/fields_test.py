@@ -1,7 +1,10 @@
 """Values and texts fit the declared types or are refused."""
 
 import dataclasses
+import pathlib
 
+import gin
+import numpy as np
 import pytest
 
 from t2t_mm.fields import (
@@ -11,6 +14,7 @@ from t2t_mm.fields import (
     read_text,
     setting,
     split_outside_brackets,
+    typed,
 )
 
 KERNELS = tuple[tuple[int, int], ...]
@@ -168,3 +172,47 @@ def test_types_are_named_as_one_writes_them():
     assert name_of(int) == "int"
     assert name_of(tuple[int, ...]) == "tuple[int, ...]"
     assert name_of(float | None) == "float | None"
+
+
+@typed
+def asked(*, steps: int, rate: float | None = None, where: str = "", more: list = ()):
+    """Gives what came."""
+    return steps, rate, where, more
+
+
+def test_what_fits_the_annotations_arrives_as_their_type():
+    found = asked(steps=np.int64(3), rate=2, where=pathlib.Path("a/b"), more=[1])
+    assert found == (3, 2.0, "a/b", [1])
+    assert [type(one) for one in found] == [int, float, str, list]
+    assert asked(steps=3, rate=None) == (3, None, "", ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"steps": "3"},
+            r"steps came as '3' \(str\); expected int in asked\(\)\.",
+        ),
+        ({"steps": True}, r"steps came as True \(bool\); expected int"),
+        ({"steps": 3, "rate": "x"}, r"rate came as 'x' \(str\); expected float | None"),
+        ({"steps": 3, "nothing": 1}, "unexpected keyword argument 'nothing'"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        asked(**arguments)
+
+
+def test_gin_knows_the_names_of_a_typed_function_and_its_values_are_checked():
+    function = gin.external_configurable(asked, name="asked_by_gin")
+    try:
+        gin.parse_config("asked_by_gin.rate = 3")
+        assert function(steps=1) == (1, 3.0, "", ())
+        gin.parse_config("asked_by_gin.rate = 'x'")
+        with pytest.raises(TypeError, match="rate came as 'x'"):
+            function(steps=1)
+        with pytest.raises(ValueError, match="have a parameter named 'nothing'"):
+            gin.parse_config("asked_by_gin.nothing = 1")
+    finally:
+        gin.clear_config()

@@ -80,9 +80,10 @@ def test_a_rate_for_a_problem_outside_is_refused():
 @pytest.mark.parametrize(
     ("rule", "temperature", "expected"),
     [
-        ("explicit", 2.0, [3 / 4, 1 / 4]),
-        ("equal", 2.0, [1 / 2, 1 / 2]),
-        ("proportional", 2.0, [100 / 500, 400 / 500]),
+        ("explicit", None, [3 / 4, 1 / 4]),
+        ("equal", None, [1 / 2, 1 / 2]),
+        ("proportional", None, [100 / 500, 400 / 500]),
+        ("temperature", None, [10 / 30, 20 / 30]),
         ("temperature", 2.0, [10 / 30, 20 / 30]),
         ("temperature", 1.0, [100 / 500, 400 / 500]),
         ("temperature", float("inf"), [1 / 2, 1 / 2]),
@@ -107,8 +108,9 @@ def test_explicit_rates_are_equal_where_none_are_given():
     ("arguments", "message"),
     [
         ({"rule": "propotional"}, "expected one of explicit, equal, proportional"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"rule": "temperature", "temperature": 0.0}, "temperature is 0.0"),
+        ({"rule": "temperature", "temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": 3.0}, "temperature 3 came with rates 'explicit'; expected it"),
         ({"rule": "proportional"}, "Problem 'bee' has 0 training examples"),
     ],
 )

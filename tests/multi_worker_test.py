@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from t2t_mm import checkpoints
 from t2t_mm.bin.mm_make_tf_configs import tf_configs
+from tests.made.quick_runs import saved_values
 
 SMALL_PROBLEMS = os.path.join(os.path.dirname(__file__), "small_problems")
 STEPS = 20
@@ -68,12 +68,6 @@ def start(small_data, tmp_path):
         if process.poll() is None:
             process.kill()
         process.wait()
-
-
-def saved_values(run_dir):
-    reader = tf.train.load_checkpoint(checkpoints.newest_checkpoint(str(run_dir)))
-    names = reader.get_variable_to_shape_map()
-    return {key: reader.get_tensor(key) for key in names if "OBJECT_GRAPH" not in key}
 
 
 def output_of(tmp_path, run, index):

@@ -7,6 +7,7 @@ from t2t_mm.step_errors import (
     OutOfMemoryError,
     WorkerLostError,
     memory_explained,
+    size_explained,
     workers_explained,
 )
 
@@ -33,6 +34,33 @@ def test_an_evaluation_that_needs_too_much_says_so():
         memory_explained("copy", HParams()),
     ):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+
+def test_memory_of_python_counts_too():
+    with (
+        pytest.raises(OutOfMemoryError, match="on a batch of 3 .*: MemoryError. Exp"),
+        memory_explained("copy", HParams(), batch_of(3)),
+    ):
+        raise MemoryError
+
+
+def test_a_failure_to_word_the_failure_hides_nothing():
+    with (
+        pytest.raises(OutOfMemoryError, match="of 3 .*: OOM when allocating"),
+        memory_explained("copy", HParams(), batch_of(3)),
+    ):
+        try:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+        except tf.errors.ResourceExhaustedError:
+            raise ValueError("cannot be written down")  # noqa: B904
+
+
+def test_a_network_that_does_not_fit_says_what_makes_it_smaller():
+    with (
+        pytest.raises(OutOfMemoryError, match=r"was built: .* hidden_size \(128\)"),
+        size_explained(HParams()),
+    ):
+        tf.zeros([10**6, 10**9])  # four petabytes
 
 
 def test_a_lost_worker_is_named():

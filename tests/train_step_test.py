@@ -203,3 +203,46 @@ def test_bfloat16_learns_along_the_same_curve():
     np.testing.assert_allclose(
         curves["mixed_bfloat16"], curves["float32"], rtol=0.05, atol=0.02
     )
+
+
+@pytest.mark.parametrize("model", ["transformer", "multimodel"])
+def test_a_step_moves_only_what_the_problem_uses(model):
+    problems = [
+        made_up_problem("copy", WORDS, WORDS, "To-Copy"),
+        made_up_problem("animal", WORDS, ANIMALS, "To-Animal"),
+    ]
+    hparams = named_hparams(f"{model}_tiny")
+    hparams = dataclasses.replace(hparams, hidden_size=16, learning_rate=0.1)
+    sizes = {"words": 11, "animals": 3}
+    network = build_model(model, hparams, problems, sizes)
+    optimizer = make_optimizer(hparams, network.trainable_variables, 100)
+    state = TrainingState(network, optimizer, ["copy", "animal"])
+    batch = {
+        name: tf.constant(value)
+        for name, value in made_up_batch(problems[0], sizes).items()
+    }
+    signature = {
+        name: tf.TensorSpec([None] * value.ndim, value.dtype)
+        for name, value in batch.items()
+    }
+    before = {v.path: v.numpy() for v in network.trainable_variables}
+    steps = TrainSteps(state, {"copy": signature}, hparams.clip_norm)
+    for _ in range(2):
+        numbers, _ = steps("copy", batch)
+    assert numbers.shape == [len(NUMBERS)]
+    assert np.isfinite(numbers.numpy()).all()
+    assert int(optimizer.iterations) == 2
+    moved = {
+        variable.path
+        for variable in network.trainable_variables
+        if (variable.numpy() != before[variable.path]).any()
+    }
+    still = before.keys() - moved
+    assert any("class_label" in path for path in still)
+    assert not any("class_label" in path for path in moved)
+    assert any("/text/" in path for path in moved)
+    moments = {v.path: v.numpy() for v in optimizer.variables}
+    for path in still:
+        key = path.replace("/", "_")
+        for moment in ("momentum", "velocity"):
+            assert not moments[f"{optimizer.name}/{key}_{moment}"].any()

@@ -86,6 +86,59 @@ def test_a_step_compiles_with_xla_and_learns_the_same(inputs, targets, own_regis
     np.testing.assert_allclose(compiled[0], plain[0], rtol=2e-2)
 
 
+# Everything that draws random numbers in training, and everything that adds to a step.
+RANDOM = {
+    **{"dropout": 0.1, "image_flip": True, "image_min_crop_area": 0.5},
+    **{"image_max_shift": 0.1, "image_saturation_jitter": 0.2},
+    **{"image_colour_jitter": 0.2, "spec_augment": True, "audio_speed_change": 0.1},
+    **{"audio_noise": 0.1, "audio_blocks": 1, "audio_dropout": 0.1},
+    **{"gradient_accumulation": 2, "gradient_conflicts": "project"},
+    **{"loss_balancing": True, "ema_decay": 0.9},
+}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "changes"),
+    [
+        (PICTURE, ANIMALS, {"decode_classes": True}),
+        (SOUND, WORDS, {}),
+        (SOUND, WORDS, {"audio_input": "waveform", "spec_augment": False}),
+        (WORDS, WORDS, {"expert_capacity_factor": 0.4}),
+    ],
+    ids=["image", "log-mel", "waveform", "full experts"],
+)
+def test_all_that_a_step_may_have_compiles_with_xla(
+    inputs, targets, changes, own_registries
+):
+    problem = made_up_problem("made_up", inputs, targets, "To-Anything")
+    hparams = dataclasses.replace(
+        named_hparams("multimodel_tiny"),
+        **{"expert_dispatch": "capacity", "audio_mel_bins": 80, "audio_width": 0},
+        **{**SMALL, **RANDOM, **changes},
+    )
+    check_fixed_shapes(hparams, [problem])
+    distribution = Distribution(use_xla=True)
+    model = build_model("multimodel", hparams, [problem], SIZES)
+    optimizer = make_optimizer(hparams, model.trainable_variables, 10)
+    state = TrainingState(
+        model, optimizer, ["made_up"], ema_decay=0.9, is_balancing=True
+    )
+    signatures = {"made_up": batch_signature(problem)}
+    steps = TrainSteps(state, signatures, hparams.clip_norm, distribution)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    dropped = 0.0
+    for turn in range(2):
+        made_up = made_up_batch(problem, SIZES, num_examples=3, seed=turn)
+        batch = {name: tf.constant(value) for name, value in made_up.items()}
+        numbers, experts = steps("made_up", batch)
+        assert np.isfinite(numbers.numpy()).all()
+        dropped += sum(float(layer["dropped"]) for layer in experts.values())
+    state.averages.update(1, distribution)
+    after = [variable.numpy() for variable in model.trainable_variables]
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    assert (dropped > 0.1) == ("expert_capacity_factor" in changes), dropped
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

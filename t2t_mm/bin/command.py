@@ -358,6 +358,9 @@ def _raised_in(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     if traced := getattr(error, "ag_error_metadata", None):
         return traced.cause_message.partition(": ")[2]
+    if isinstance(error, OSError) and isinstance(error.__context__, OSError):
+        if str(error).startswith(str(error.__context__)):
+            error = error.__context__  # what gin raises again has lost its parts
     if not isinstance(error, OSError) or error.strerror is None:
         # gin adds where the call went through it, with addresses in memory.
         return str(error).split("\n  In call to configurable")[0].strip()
@@ -368,6 +371,8 @@ def _message(error: BaseException) -> str:
         )
     elif isinstance(error, PermissionError):
         advice = " Choose a folder that you may write to."
+    elif isinstance(error, FileNotFoundError):
+        advice = " Check the path."
     else:
         advice = ""
     return f"{error.strerror}{where}.{advice}"

@@ -61,6 +61,11 @@ def average(values: flags.FlagValues) -> None:
             "--num_last_checkpoints came without --output_dir; expected the run whose "
             "checkpoints are meant. Give it."
         )
+    if values.prefix and not values.checkpoints:
+        raise ValueError(
+            f"--prefix={values.prefix} came without --checkpoints; expected names to "
+            "put it before. Leave it out."
+        )
     output_path = values.output_path
     if not output_path:
         if not values.output_dir:

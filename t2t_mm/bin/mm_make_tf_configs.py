@@ -9,6 +9,7 @@ docs/distributed.md.
 """
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from absl import flags
 
 from t2t_mm.bin import command
 
+# A name, an IPv4 address, or an IPv6 address in brackets.
+_ADDRESS = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 _DROPPED = {
     "ps": (
         "Keras 3 has no parameter servers: give every machine as one of --workers; "
@@ -56,8 +59,8 @@ def tf_configs(addresses: Sequence[str]) -> list[dict[str, Any]]:
     """
     addresses = [address.strip() for address in addresses]
     for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        found = _ADDRESS.fullmatch(address)
+        if not found or not 0 < int(found["port"]) < 65536:
             raise ValueError(
                 f"--workers has '{address}'; expected host:port with a port of 1 to "
                 "65535. Write for example --workers=node1:2222,node2:2222."

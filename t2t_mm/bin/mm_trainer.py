@@ -177,6 +177,7 @@ def _define_other_flags(values: flags.FlagValues) -> None:
 
 def train(values: flags.FlagValues) -> int:
     """Trains; gives 128 plus the signal's number where one ended it early."""
+    _refuse_empty(values)
     command.load_zoo(values.t2t_usr_dir)
     from_schedule = _read_schedule(values.schedule)
     _check_names(values)
@@ -191,8 +192,23 @@ def train(values: flags.FlagValues) -> int:
     if values.generate_data:
         given["tmp_dir"] = values.tmp_dir
     given |= from_schedule
+    if given.get("check") and given.get("profile"):
+        raise ValueError(
+            "--profile came with --check or --schedule=test; expected one of them, "
+            "since a check leaves nothing behind. Leave --profile out."
+        )
     result = trainer.train(**given)
     return 128 + result.signal if result.signal else 0
+
+
+def _refuse_empty(values: flags.FlagValues) -> None:
+    """Refuses --warm_start_from= and the like: what a shell makes of an unset name."""
+    for name in _PASSED_ON:
+        if values[name].present and values[name].value == "":
+            raise ValueError(
+                f"--{name}= came without a value; expected {values[name].help}. Give "
+                "one, or leave the flag out."
+            )
 
 
 def _read_schedule(name: str | None) -> dict[str, bool]:

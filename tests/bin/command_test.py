@@ -4,6 +4,7 @@ import errno
 import subprocess
 import sys
 
+import gin
 import pytest
 from absl import flags
 
@@ -139,7 +140,7 @@ def test_a_fault_in_a_program_keeps_its_traceback_and_is_exit_code_1(capsys):
             PermissionError(errno.EACCES, "Permission denied", "/data"),
             "Permission denied: /data. Choose a folder that you may write to.",
         ),
-        (FileNotFoundError(errno.ENOENT, "No such file", "/x"), "No such file: /x."),
+        (FileNotFoundError(errno.ENOENT, "Not there", "/x"), "Not there: /x. Check"),
         (OSError("the disk is on fire"), "the disk is on fire"),
     ],
 )
@@ -150,6 +151,17 @@ def test_an_answer_of_the_file_system_is_one_message(error, message, capsys):
     assert run([], body) == 2
     printed = capsys.readouterr().err
     assert f"mm-toy: {message}" in printed and "Traceback" not in printed
+
+
+def test_the_file_systems_advice_comes_through_gin_too(capsys):
+    @gin.configurable("full_disk")
+    def body(values):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    assert run([], body) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("mm-toy: No space left on device: /data/x. Free some sp")
+    assert "configurable" not in printed
 
 
 def test_ctrl_c_is_exit_code_130(capsys):

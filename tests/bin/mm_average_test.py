@@ -29,7 +29,15 @@ def test_checkpoints_may_be_listed(small_run, tmp_path):
         (["--num_last_checkpoints=2"], "came without --output_dir; expected the run"),
         (["--checkpoints=a"], "came without --output_path; expected the folder"),
         (["--checkpoints=/no/ckpt-1", "--output_path=/no"], "neither a folder nor a"),
-        (["--output_dir=/no", "--num_last_checkpoints=2"], "/no has 0 checkpoints"),
+        (
+            ["--output_dir=/no", "--num_last_checkpoints=2"],
+            "/no is no folder; expec",
+        ),
+        (["--output_dir=/", "--num_last_checkpoints=2"], "/ has 0 checkpoints; expec"),
+        (
+            ["--output_dir=/no", "--num_last_checkpoints=2", "--prefix=a/"],
+            "--prefix=a/ came without --checkpoints; expected names",
+        ),
         (["--n=8"], "a flag of Tensor2Tensor that is gone. Use --num_last_checkp"),
         (["--num_last_checkpoints=0"], "num_last_checkpoints"),
     ],

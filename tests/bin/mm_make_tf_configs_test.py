@@ -23,6 +23,11 @@ def test_each_worker_gets_its_own_configuration(capsys):
         }
 
 
+def test_a_worker_may_have_an_ipv6_address(capsys):
+    assert mm_make_tf_configs.main(["--workers=[::1]:2222", "--index=0"]) == 0
+    assert json.loads(capsys.readouterr().out)["cluster"] == {"worker": ["[::1]:2222"]}
+
+
 def test_one_worker_may_ask_for_its_own(capsys):
     assert mm_make_tf_configs.main([TWO, "--index=1"]) == 0
     assert json.loads(capsys.readouterr().out)["task"]["index"] == 1
@@ -39,6 +44,8 @@ def test_the_first_of_what_tensor2tensor_called_masters_still_saves(capsys):
         ([], "No value came for --workers"),
         (["--workers=node1"], "has 'node1'; expected host:port"),
         (["--workers=node1:99999"], "a port of 1 to 65535"),
+        (["--workers=node 1:2222"], "has 'node 1:2222'; expected host:port"),
+        (["--workers=http://node1:2222"], "has 'http://node1:2222'; expected host"),
         (["--workers=a:1,a:1"], "has a:1 more than once"),
         ([TWO, "--index=2"], "expected 0 to 1"),
         ([TWO, "--ps=c:1"], "Keras 3 has no parameter servers"),

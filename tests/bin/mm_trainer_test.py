@@ -121,6 +121,12 @@ def test_a_signal_shows_in_the_exit_code(trained, number, code):
         ),
         ([*GIVEN, "--rates=loud"], "temperature"),
         ([*GIVEN, "--train_steps=-3"], "train_steps"),
+        (
+            [*GIVEN, "--warm_start_from="],
+            "--warm_start_from= came without a value;",
+        ),
+        ([*GIVEN, "--strategy="], "--strategy= came without a value; expected devices"),
+        ([*GIVEN, "--check", "--profile"], "--profile came with --check or --schedule"),
     ],
 )
 def test_a_mistake_gets_a_message_that_helps(arguments, message, capsys):

@@ -17,76 +17,13 @@ import sys
 import time
 import traceback
 
-import keras
-import tensorflow as tf
-
-from t2t_mm import (
-    Feature,
-    HParams,
-    Problem,
-    datagen,
-    register_hparams,
-    register_model,
-    register_problem,
-    trainer,
-)
+from t2t_mm import datagen, trainer
 from t2t_mm.bin import command
-from t2t_mm.models.base import Model
 from t2t_mm.training_log import TrainingLog
 
+QUICK_PROBLEMS = os.path.join(os.path.dirname(__file__), "..", "quick_problems")
+NAMES = ["quick_reverse", "quick_copy"]
 STEPS = 24
-
-
-class Numbers(Problem):
-    """Squares, in two ways."""
-
-    inputs = targets = Feature("text", vocabulary="bytes")
-
-    def generate(self, split, tmp_dir):
-        for i in range(97 if split == "train" else 3):
-            yield {"inputs": str(i * i), "targets": self.answer(str(i * i))}
-
-
-@register_problem
-class KilledReverse(Numbers):
-    """Writes a number backwards."""
-
-    command = "To-Reversed"
-
-    def answer(self, text):
-        return text[::-1]
-
-
-@register_problem
-class KilledCopy(Numbers):
-    """Writes a number again."""
-
-    command = "To-Copy"
-
-    def answer(self, text):
-        return text
-
-
-@register_model
-class KilledBag(Model):
-    """Adds the mean of the inputs to each target."""
-
-    def build_body(self):
-        self.dropout = keras.layers.Dropout(self.hparams.dropout, name="dropout")
-
-    def encode(self, x, mask, *, training):
-        return self.dropout(x, training=training), {}
-
-    def decode(self, y, mask, *, source, source_mask, training):
-        return y + tf.reduce_mean(source, 1, keepdims=True), {}
-
-
-@register_hparams
-def killed_tiny():
-    """Smallest."""
-    return HParams(
-        hidden_size=8, batch_tokens=64, dropout=0.2, learning_rate=0.01, max_length=13
-    )
 
 
 def start(run_dir, data_dir):
@@ -108,9 +45,9 @@ def start(run_dir, data_dir):
         trainer.train(
             output_dir=run_dir,
             train_steps=STEPS,
-            model="killed_bag",
-            hparams_set="killed_tiny",
-            problem="killed_reverse,killed_copy",
+            model="quick_bag",
+            hparams_set="quick_tiny",
+            problem=",".join(NAMES),
             data_dir=data_dir,
             eval_frequency=4,
             log_frequency=1,
@@ -169,10 +106,9 @@ def main():
     """Runs both; see the module."""
     folder, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(seed)
-    command.load_zoo()
+    command.load_zoo(QUICK_PROBLEMS)
     data_dir, run_dir = os.path.join(folder, "data"), os.path.join(folder, "killed")
-    names = ["killed_reverse", "killed_copy"]
-    datagen.generate_data(names, data_dir, folder, num_processes=0, progress=False)
+    datagen.generate_data(NAMES, data_dir, folder, num_processes=0, progress=False)
     child, _ = start(os.path.join(folder, "whole"), data_dir)
     if wait(child):
         sys.exit("The run that was not killed failed.")
