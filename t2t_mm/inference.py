@@ -82,6 +82,12 @@ class Run:
         else:
             self.step = checkpoints.restore_for_inference(self.model, run_dir, step)
 
+    def __repr__(self) -> str:
+        """Shows what was loaded: `<Run runs/eight: 8 problems, step 5700>`."""
+        number = len(self.problems)
+        problems = "1 problem" if number == 1 else f"{number} problems"
+        return f"<Run {self.run_dir}: {problems}, step {self.step}>"
+
     def use_checkpoint(self, path: str) -> None:
         """Loads other weights of the same network; what is compiled stays.
 

@@ -180,6 +180,10 @@ class Problem:
         own = vars(type(self)).get("registered_name")  # not that of a parent
         return own or registry.snake_case(type(self).__name__)
 
+    def __repr__(self) -> str:
+        """Shows a problem by its name: `<problem translate_ende_home>`."""
+        return f"<problem {self.name}>"
+
     @property
     def origin(self) -> str:
         """What `registry.load` needs in another process to register this problem."""

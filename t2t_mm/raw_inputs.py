@@ -24,13 +24,15 @@ _MOST_PADDED = {TEXT: 65_536, AUDIO: 320.0}
 
 
 def is_one(inputs: Any) -> bool:
-    """Tells one input from many: a list is many, and so is a tuple or an iterator.
+    """Tells one input from many: a list is many, as are tuples, iterators, text arrays.
 
     A sound with its sample rate, as a tuple, is one.
     """
     if _is_sound_with_rate(inputs):
         return True
-    if isinstance(inputs, str | bytes | os.PathLike | np.ndarray):
+    if isinstance(inputs, np.ndarray):  # of numbers, a picture or a sound
+        return inputs.ndim == 0 or inputs.dtype.kind not in "OSU"
+    if isinstance(inputs, str | bytes | os.PathLike):
         return True
     return not hasattr(inputs, "__iter__")
 
@@ -288,7 +290,11 @@ def sound_of(one: Any, sample_rate: int) -> np.ndarray:
     else:
         samples, rate = _decoded(_content(one, "sound"), name)
     samples = _waveform(samples, name)
-    if not 0 < len(samples) <= MAX_SECONDS * rate:
+    if not len(samples):
+        raise ValueError(
+            f"{name} holds no samples; expected a sound. Record it again, or skip it."
+        )
+    if len(samples) > MAX_SECONDS * rate:
         raise ValueError(
             f"{name} lasts {len(samples) / rate:g} s; expected a sound of at most "
             f"{MAX_SECONDS:g} s. Cut it into pieces."
