@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from t2t_mm.losses import alignment_loss, cross_entropy
 
@@ -16,6 +17,26 @@ def test_the_loss_is_the_cross_entropy_of_the_smoothed_labels(smoothing):
     np.testing.assert_allclose(loss, -(wanted * log_p).sum(), rtol=1e-5)
     assert float(weight) == 7
     assert float(correct) == np.sum(logits.argmax(-1) == labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_the_gradient_is_what_is_thought_less_what_is_wanted(smoothing):
+    logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    labels = np.array([0, 1, 2, 3, 4, 0, 3], np.int32)
+    mask = np.array([1, 1, 0, 1, 1, 1, 1], bool)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    wanted = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+    with tf.GradientTape() as tape:
+        tape.watch(inputs := tf.constant(logits))
+        loss, *_ = cross_entropy(inputs, labels, label_smoothing=smoothing, mask=mask)
+    found = tape.gradient(3 * loss, inputs)
+    np.testing.assert_allclose(found, 3 * (p - wanted) * mask[:, None], atol=1e-6)
+
+
+def test_a_hopeless_label_costs_its_distance_and_nothing_overflows():
+    logits = np.array([[500.0, -500.0, 0.0]], np.float32)
+    loss, *_ = cross_entropy(logits, np.array([1], np.int32), label_smoothing=0.0)
+    assert float(loss) == 1000.0
 
 
 def test_no_labels_cost_nothing():

@@ -51,12 +51,13 @@ class TextNet(keras.layers.Layer):
 
     def logits(self, x, size=None):
         """Gives float32 [..., V] for [..., D]; of the first `size` ids, if given."""
-        size = size or self.size
+        matrix, bias = tf.convert_to_tensor(self.softmax), self.bias
+        if size:
+            matrix, bias = matrix[:size], bias[:size]
         flat = tf.reshape(x, [-1, self.depth])
-        matrix = tf.cast(self.softmax[:size], flat.dtype)
-        flat = tf.matmul(flat, matrix, transpose_b=True)
-        flat = tf.cast(flat, tf.float32) + tf.cast(self.bias[:size], tf.float32)
-        return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [size]], 0))
+        flat = tf.matmul(flat, tf.cast(matrix, flat.dtype), transpose_b=True)
+        flat = tf.nn.bias_add(tf.cast(flat, tf.float32), tf.cast(bias, tf.float32))
+        return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [size or self.size]], 0))
 
 
 @register_modality(name="text")
