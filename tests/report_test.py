@@ -151,8 +151,12 @@ def test_scores_baselines_and_facts_are_shown(page):
     for text in ("70.0 %", "20.0 %", "25.0 %", "13.6", "1.43 M", "8 min 8 s"):
         assert text in page.text, text
     assert "Better than its baseline on 3 of 4 problems." in page.text
-    assert "(lower is better)" in page.text
+    assert page.text.count("(lower is better)") == 3  # two rows and a head
     assert "test_harder" in page.text
+
+
+def test_a_curve_says_of_how_many_examples_it_is(page):
+    assert "of 5 dev examples" in page.text
 
 
 def test_curves_trees_pictures_and_sounds_are_inside(page):
