@@ -9,10 +9,10 @@ from t2t_mm.decoding_laws import check_scores, check_steps
 from t2t_mm.laws import ConformanceError, shake
 from t2t_mm.made_up_batches import made_up_problem
 from t2t_mm.models import build_model
-from t2t_mm.models.base import Model
 from t2t_mm.models.multimodel import MultiModel
-from t2t_mm.models.settings import MultiModelHParams, TransformerHParams
+from t2t_mm.models.settings import TransformerHParams
 from t2t_mm.problem import Feature
+from tests.made.models import SMALLEST, Sum
 
 WORDS = Feature("text", vocabulary="words")
 KINDS = Feature("class_label", vocabulary="kinds", labels=tuple("abc"))
@@ -22,22 +22,13 @@ SIZES = {"words": 23, "kinds": 3}
 TRANSLATE = made_up_problem("translate", WORDS, WORDS, "To-German")
 CAPTION = made_up_problem("caption", PICTURE, WORDS, "To-English")
 HEAR = made_up_problem("hear", SOUND, WORDS, "To-English")
-HPARAMS = MultiModelHParams(
+HPARAMS = dataclasses.replace(
+    SMALLEST,
     hidden_size=10,
-    encoder_blocks=1,
-    encoder_moe_after=1,
     mixer_blocks=1,
     decoder_blocks=2,
-    decoder_moe_after=1,
     attention_conv_blocks=1,
-    kernels=(3, 3, 5, 5),
-    dilations=(1, 1, 1, 2),
-    num_heads=2,
     num_experts=5,
-    experts_per_position=2,
-    expert_size=7,
-    image_stages=1,
-    image_filters=2,
     audio_stages=2,
     audio_filters=2,
     audio_mel_bins=8,
@@ -112,19 +103,6 @@ def test_scores_are_those_of_teacher_forcing_alone_and_in_any_batch(problem):
 def test_scores_of_ablations(changed):
     model = made(dataclasses.replace(HPARAMS, **changed), [TRANSLATE])
     check_scores(model, TRANSLATE, SIZES)
-
-
-class Sum(Model):
-    """A user's model without a memory of its own."""
-
-    def build_body(self):
-        pass
-
-    def encode(self, x, mask, *, training):
-        return x * tf.cast(mask, x.dtype)[..., None], {}
-
-    def decode(self, y, mask, *, source, source_mask, training):
-        return tf.cumsum(y, 1) + tf.reduce_sum(source, 1, keepdims=True), {}
 
 
 def test_a_model_without_a_memory_is_decoded_all_the_same():

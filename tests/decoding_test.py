@@ -10,9 +10,9 @@ from t2t_mm.decoding import make_decoder, make_scorer, ranked_classes, sequences
 from t2t_mm.input_pipeline import batch_signature
 from t2t_mm.made_up_batches import made_up_batch, made_up_problem
 from t2t_mm.models import build_model
-from t2t_mm.models.settings import MultiModelHParams
 from t2t_mm.problem import Feature
 from t2t_mm.vocabulary import EOS_ID, PAD_ID
+from tests.made.models import SMALLEST
 
 WORDS = Feature("text", vocabulary="words")
 KINDS = Feature("class_label", vocabulary="kinds", labels=tuple("abcdefg"))
@@ -24,24 +24,7 @@ CAPTION = made_up_problem("caption", PICTURE, WORDS, "To-English")
 CLASSIFY = made_up_problem("classify", WORDS, KINDS, "To-Category")
 CHOOSE = made_up_problem("choose", WORDS, FEW, "To-Category")
 PROBLEMS = [TRANSLATE, CAPTION, CLASSIFY, CHOOSE]
-HPARAMS = MultiModelHParams(
-    hidden_size=6,
-    dropout=0.3,
-    encoder_blocks=1,
-    encoder_moe_after=1,
-    mixer_blocks=0,
-    decoder_blocks=1,
-    decoder_moe_after=1,
-    attention_conv_blocks=0,
-    kernels=(3, 3, 5, 5),
-    dilations=(1, 1, 1, 2),
-    num_heads=2,
-    num_experts=3,
-    experts_per_position=2,
-    expert_size=7,
-    image_stages=1,
-    image_filters=2,
-)
+HPARAMS = dataclasses.replace(SMALLEST, dropout=0.3)
 LONGEST = 6
 
 

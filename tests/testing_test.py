@@ -14,10 +14,10 @@ from t2t_mm.laws import (
     expect_close,
 )
 from t2t_mm.made_up_batches import made_up_batch, made_up_problem
-from t2t_mm.models.base import Model
 from t2t_mm.models.settings import TransformerHParams
 from t2t_mm.problem import Feature, Problem
 from t2t_mm.testing import run_layer_test, run_modality_test, run_problem_test
+from tests.made.models import Sum
 
 WORDS = Feature("text", vocabulary="bytes")
 SIZES = {"bytes": 259}
@@ -100,31 +100,18 @@ def test_nan_is_close_to_nothing():
         expect_close([np.zeros(2)], [np.zeros((1, 2))], "it")
 
 
-class Body(Model):
-    """A body that keeps the laws: sums up what came so far."""
-
-    def build_body(self):
-        pass
-
-    def encode(self, x, mask, *, training):
-        return x * tf.cast(mask, x.dtype)[..., None], {}
-
-    def decode(self, y, mask, *, source, source_mask, training):
-        return tf.cumsum(y, 1) + tf.reduce_sum(source, 1, keepdims=True), {}
-
-
-class SeesPadding(Body):
+class SeesPadding(Sum):
     def encode(self, x, mask, *, training):
         return x, {}
 
 
-class FeelsOtherRows(Body):
+class FeelsOtherRows(Sum):
     def encode(self, x, mask, *, training):
         x, _ = super().encode(x, mask, training=training)
         return x - tf.reduce_mean(x, 0, keepdims=True), {}
 
 
-class SeesTheFuture(Body):
+class SeesTheFuture(Sum):
     def decode(self, y, mask, *, source, source_mask, training):
         return tf.cumsum(y, 1, reverse=True), {}
 
@@ -136,7 +123,7 @@ def losses_of(body):
 
 
 def test_a_good_body_keeps_every_law():
-    model, losses = losses_of(Body)
+    model, losses = losses_of(Sum)
     check_padding_changes_nothing(losses, ECHO, SIZES)
     check_rows_are_independent(losses, ECHO, SIZES)
     check_no_position_sees_a_later_target(model, ECHO, SIZES)

@@ -1,43 +1,12 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.stats import norm
 
-from t2t_mm.layers import dispatch
 from t2t_mm.layers.experts import ExpertBlock, MixtureOfExperts, squared_variation
 from t2t_mm.testing import run_layer_test
-
-SIZE, EXPERT_SIZE = 5, 3
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def made(num_experts=7, k=2, seed=3, **options):
-    layer = MixtureOfExperts(
-        num_experts=num_experts,
-        expert_size=EXPERT_SIZE,
-        experts_per_position=k,
-        **options,
-    )
-    layer.build((None, None, SIZE))
-    for i, variable in enumerate(layer.trainable_variables):
-        variable.assign(normal(*variable.shape, seed=seed + i))
-    return layer
-
-
-def answers_of_all(layer, x):
-    """Every expert asked about every position: [N, E, D]."""
-    hidden, hidden_bias, output, output_bias = (
-        weight.numpy() for weight in layer.groups[0][1:]
-    )
-    h = np.maximum(np.einsum("nd,edf->nef", x, hidden) + hidden_bias[:, 0], 0)
-    return np.einsum("nef,efd->ned", h, output) + output_bias[:, 0]
+from tests.made.experts import SIZE, answers_of_all, made, normal
 
 
 def gates_of(scores, k):
@@ -70,17 +39,6 @@ def scores_of(layer, x):
     clean = x @ layer.gate.numpy()
     scale = np.logaddexp(0, x @ layer.gate_noise.numpy()) + 1e-2
     return clean, scale
-
-
-@pytest.fixture
-def known_noise(monkeypatch):
-    """Makes the layer's noise a known array instead of a draw."""
-
-    def draw(shape, seed=None):
-        return tf.constant(normal(*np.array(shape), seed=17))
-
-    monkeypatch.setattr(keras.random, "normal", draw)
-    return lambda shape: normal(*shape, seed=17)
 
 
 @pytest.mark.parametrize("num_experts, k", [(7, 2), (7, 1), (3, 3), (1, 1), (31, 4)])
@@ -257,194 +215,6 @@ def test_the_gradient_through_dispatch_is_that_of_asking_all():
     expected = gradients(lambda x: tf.reduce_sum(dense(x) * weight[mask]))
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
-
-
-def step_of(layer, x, mask):
-    """Answers, statistics and the gradient of every weight and of x, in training."""
-    x = tf.constant(x)
-    variables = [variable.value for variable in layer.trainable_variables]
-    weight = normal(*x.shape, seed=5)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        answers, statistics = layer(x, mask, training=True)
-        loss = tf.reduce_sum(answers * weight) + statistics["balance_loss"]
-    gradients = tape.gradient(loss, [x, *variables])
-    return answers, statistics, [tf.convert_to_tensor(one) for one in gradients]
-
-
-@pytest.mark.parametrize("num_experts, k", [(7, 2), (5, 1), (3, 3)])
-def test_with_room_for_all_capacity_gives_what_exact_dispatch_gives(
-    known_noise, num_experts, k
-):
-    exact = made(num_experts, k)
-    bounded = made(num_experts, k, capacity_factor=num_experts / k)
-    x, mask = normal(2, 11, SIZE), np.arange(11)[None] < [[11], [6]]
-    expected, statistics, gradients = step_of(exact, x, mask)
-    found, bounded_statistics, bounded_gradients = step_of(bounded, x, mask)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert bounded_statistics.keys() == statistics.keys()
-    for name, value in statistics.items():
-        np.testing.assert_allclose(bounded_statistics[name], value, rtol=1e-4)
-    assert float(statistics["dropped"]) == 0
-    for one, other in zip(bounded_gradients, gradients, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-
-
-def test_a_full_expert_drops_the_later_positions_and_counts_them(known_noise):
-    layer = made(3, 1, capacity_factor=1.0)  # room for ceil(11 / 3) = 4 each
-    gate = np.zeros((SIZE, 3), np.float32)
-    gate[:, 1] = 50
-    layer.gate.assign(gate)
-    layer.gate_noise.assign(np.full((SIZE, 3), -9, np.float32))
-    x, mask = np.abs(normal(1, 11, SIZE)), np.arange(11)[None] < [[9]]
-    answers, statistics = layer(x, mask, training=True)
-    expected = answers_of_all(layer, x[0])[:, 1]
-    np.testing.assert_allclose(answers[0, :4], expected[:4], atol=1e-4)
-    assert not answers.numpy()[0, 4:].any()
-    assert float(statistics["dropped"]) == pytest.approx(5 / 9)
-    assert float(layer(x, mask, training=False)[1]["dropped"]) == 0
-
-
-def test_first_choices_find_room_before_second_ones():
-    # Two experts with one row each. The second choice of the first position comes
-    # after the first choice of the second position, which takes expert 1.
-    experts, is_real = tf.constant([[0, 1], [1, 0]]), tf.constant([True, True])
-    plan = dispatch.capacity_plan(experts, is_real, 2, factor=0.5)
-    assert plan.capacity == 1
-    np.testing.assert_array_equal(plan.row_of_choice, [[0, 2], [1, 2]])
-    np.testing.assert_array_equal(plan.choice_of_row, [0, 2])
-    assert float(plan.num_dropped) == 2
-
-
-def test_padding_takes_no_row_from_anybody():
-    experts = tf.constant([[0], [0], [0]])
-    is_real = tf.constant([False, True, True])
-    plan = dispatch.capacity_plan(experts, is_real, 1, factor=1 / 3)
-    np.testing.assert_array_equal(plan.row_of_choice, [[1], [0], [1]])
-    assert float(plan.num_dropped) == 1
-
-
-@pytest.mark.parametrize("num_positions", [12, tf.constant(12)])
-def test_capacity_is_a_share_rounded_up_and_never_more_than_all(num_positions):
-    capacities = [
-        int(dispatch.capacity_of(num_positions, 2, 5, factor))
-        for factor in (0.1, 1.0, 1.5, 9.0)
-    ]
-    assert capacities == [1, 5, 8, 12]  # 0.48, 4.8, 7.2, 43.2
-
-
-XLA_STEP = """
-import keras, numpy as np, tensorflow as tf
-from t2t_mm.layers.experts import MixtureOfExperts
-
-layer = MixtureOfExperts(
-    num_experts=7, expert_size=3, experts_per_position=2, capacity_factor=1.0
-)
-layer.build((None, None, 5))
-values = np.random.default_rng(0)
-for variable in layer.trainable_variables:
-    variable.assign(values.normal(size=variable.shape).astype(np.float32))
-x = tf.constant(values.normal(size=(2, 11, 5)).astype(np.float32))
-mask = tf.constant(np.arange(11)[None] < [[11], [6]])
-
-# The two draw other random numbers.
-noise = tf.constant(values.normal(size=(22, 7)).astype(np.float32))
-keras.random.normal = lambda shape, seed: noise
-
-def step(x, mask):
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        answers, statistics = layer(x, mask, training=True)
-        loss = tf.reduce_sum(tf.square(answers)) + statistics["balance_loss"]
-    weights = [variable.value for variable in layer.trainable_variables]
-    return [loss, statistics["dropped"], *tape.gradient(loss, [x, *weights])]
-
-results = []
-for jit_compile in (True, False):
-    results.append(tf.function(step, jit_compile=jit_compile, autograph=False)(x, mask))
-assert 0 < float(results[0][1]) < 1, results[0][1]
-for compiled, plain in zip(*results):
-    np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-3)
-print("same")
-"""
-
-
-def test_a_step_with_capacity_compiles_with_xla_to_the_same_numbers():
-    done = subprocess.run(
-        [sys.executable, "-c", XLA_STEP], capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.strip() == "same", done.stderr[-2000:]
-
-
-GROUPS = """
-import keras, numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-)
-from t2t_mm.fused_adam import FusedAdam
-from t2t_mm.layers.experts import MixtureOfExperts
-
-x = np.random.default_rng(0).normal(size=(2, 11, 5)).astype(np.float32)
-mask = np.arange(11)[None] < [[11], [6]]
-
-def made(groups):
-    sizes = dict(num_experts=6, expert_size=3, experts_per_position=2)
-    layer = MixtureOfExperts(**sizes, num_groups=groups)
-    layer.build((None, None, 5))
-    for variable, seed in ((layer.gate, 1), (layer.gate_noise, 2)):
-        rng = np.random.default_rng(seed)
-        variable.assign(rng.normal(size=variable.shape).astype(np.float32))
-    layer.noise.state.assign([1, 2])
-    return layer
-
-def trained(layer):
-    variables = layer.trainable_variables
-    optimizer = FusedAdam(0.01)
-    optimizer.build(variables)
-
-    @tf.function(autograph=False)
-    def step():
-        with tf.GradientTape() as tape:
-            answers, statistics = layer(x, mask, training=True)
-            loss = tf.reduce_sum(tf.square(answers)) + statistics["balance_loss"]
-        tensors = [variable.value for variable in variables]
-        optimizer.apply(tape.gradient(loss, tensors), variables)
-        return answers
-
-    first = step().numpy()
-    for _ in range(3):
-        step()
-    moments = {v.value.device for v in optimizer.variables if "hidden_1_" in v.path}
-    return first, moments
-
-whole, parted = made(1), made(2)
-for i in range(4):
-    halves = np.split(whole.groups[0][1 + i].numpy(), 2)
-    for group, half in zip(parted.groups, halves):
-        group[1 + i].assign(half)
-devices = [group[1].value.device[-5:] for group in parted.groups]
-assert devices == ["CPU:0", "CPU:1"], devices
-(one, _), (other, moments) = trained(whole), trained(parted)
-np.testing.assert_allclose(one, other, atol=1e-6)
-assert {device[-5:] for device in moments} == {"CPU:1"}, moments
-for i in range(4):
-    joined = np.concatenate([group[1 + i].numpy() for group in parted.groups])
-    np.testing.assert_allclose(joined, whole.groups[0][1 + i].numpy(), atol=1e-5)
-print("same")
-"""
-
-
-def test_experts_on_two_devices_train_as_on_one():
-    done = subprocess.run(
-        [sys.executable, "-c", GROUPS], capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.strip() == "same", done.stderr[-2000:]
-
-
-def test_groups_that_do_not_divide_the_experts_are_refused():
-    with pytest.raises(ValueError, match="expert_groups is 2 with 7 experts"):
-        made(7, 2, num_groups=2)
 
 
 @pytest.mark.parametrize("k", [0, 8])

@@ -12,27 +12,21 @@ from t2t_mm.made_up_batches import made_up_batch, made_up_problem
 from t2t_mm.models import build_model
 from t2t_mm.models.settings import MultiModelHParams, TransformerHParams
 from t2t_mm.problem import Feature
+from tests.made.models import SMALLEST
 
 WORDS = Feature("text", vocabulary="words")
 LABELS = Feature("class_label", vocabulary="kinds", labels=("ant", "bee", "cat"))
 SIZES = {"words": 23, "kinds": 3}
 TRANSLATE = made_up_problem("translate", WORDS, WORDS, "To-German")
 CLASSIFY = made_up_problem("classify", WORDS, LABELS, "To-Category")
-HPARAMS = MultiModelHParams(
-    hidden_size=6,
-    dropout=0.0,
+HPARAMS = dataclasses.replace(
+    SMALLEST,
     encoder_blocks=3,
     encoder_moe_after=2,
     mixer_blocks=1,
     decoder_blocks=2,
-    decoder_moe_after=1,
     attention_conv_blocks=1,
-    kernels=(3, 3, 5, 5),
-    dilations=(1, 1, 1, 2),
-    num_heads=2,
     num_experts=5,
-    experts_per_position=2,
-    expert_size=7,
 )
 
 

@@ -14,12 +14,13 @@ from t2t_mm.decoding import ranked_classes, sequences
 from t2t_mm.input_pipeline import batch_signature
 from t2t_mm.made_up_batches import made_up_batch, made_up_problem
 from t2t_mm.models import build_model
-from t2t_mm.models.settings import MultiModelHParams, TransformerHParams
+from t2t_mm.models.settings import TransformerHParams
 from t2t_mm.optimizers import make_optimizer
 from t2t_mm.problem import AUDIO, CLASS_LABEL, Feature
 from t2t_mm.testing import run_model_test
 from t2t_mm.train_step import NUMBERS, TrainSteps
 from t2t_mm.training_state import TrainingState
+from tests.made.models import SMALLEST
 
 WORDS = Feature("text", vocabulary="words")
 LABELS = Feature("class_label", vocabulary="kinds", labels=tuple("abcde"))
@@ -51,20 +52,7 @@ COMMON = {
     "max_length": 7,
 }
 HPARAMS = {
-    "multimodel": MultiModelHParams(
-        encoder_blocks=1,
-        encoder_moe_after=1,
-        mixer_blocks=0,
-        decoder_blocks=1,
-        decoder_moe_after=1,
-        attention_conv_blocks=0,
-        kernels=(3, 3, 5, 5),
-        dilations=(1, 1, 1, 2),
-        num_experts=3,
-        experts_per_position=2,
-        expert_size=11,
-        **COMMON,
-    ),
+    "multimodel": dataclasses.replace(SMALLEST, expert_size=11, **COMMON),
     "transformer": TransformerHParams(
         num_encoder_layers=1, num_decoder_layers=1, filter_size=31, **COMMON
     ),

@@ -1,0 +1,19 @@
+"""Fixtures of the tests of layers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.made.experts import normal
+
+
+@pytest.fixture
+def known_noise(monkeypatch):
+    """Makes the layer's noise a known array instead of a draw."""
+
+    def draw(shape, seed=None):
+        return tf.constant(normal(*np.array(shape), seed=17))
+
+    monkeypatch.setattr(keras.random, "normal", draw)
+    return lambda shape: normal(*shape, seed=17)
