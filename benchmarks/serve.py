@@ -230,7 +230,7 @@ class Crowd:
 def send(port, sort, method, path, body):
     """Gives (sort, status, seconds) of one request; status 0 where none came."""
     start = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3600)
     try:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         connection.request(method, path, body, headers)
@@ -281,11 +281,18 @@ def started(options, log):
     sys.exit(f"mm-serve did not start:\n{log.read()}")
 
 
+def asked(port, path):
+    """Gives the JSON of an address."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", path)
+    return json.load(connection.getresponse())
+
+
 def crowd(options, process, port):
     """Sends everything; gives the results and the memory after each tenth."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", "/api/problems")
-    visitors = Crowd(json.load(connection.getresponse())["problems"])
+    while not asked(port, "/healthz")["is_warm"]:
+        time.sleep(1)
+    visitors = Crowd(asked(port, "/api/problems")["problems"])
     results, memory = [], [memory_megabytes(process)]
     order = list(range(options.requests))
     random.Random(1).shuffle(order)

@@ -1,12 +1,12 @@
 """PNG and JPEG files -> pictures as graph ops, the same numbers as `raw_inputs` gives.
 
 Pillow, which `raw_inputs` reads with, and TensorFlow decode alike if TensorFlow is told
-to be accurate; transparency and greys are computed here as Pillow does, in integers.
+to be accurate; transparency is computed here as Pillow does, in integers.
 """
 
 import tensorflow as tf
 
-from t2t_mm.input_pipeline import resized
+from t2t_mm.input_pipeline import grey, resized
 from t2t_mm.problem import Feature
 
 _PNG = list(b"\x89PNG\r\n\x1a\n")
@@ -49,7 +49,7 @@ def decode(
         lambda: tf.fill([1, 1, 3], tf.constant(255, tf.uint8)),
     )
     if feature.channels == 1:
-        pixels = _grey(pixels)
+        pixels = grey(pixels)
     elif feature.channels == 4:
         pixels = tf.pad(pixels, [[0, 0], [0, 0], [0, 1]], constant_values=255)
     error = tf.where(fits, "", f"The picture has over {most_pixels} pixels. Shrink it.")
@@ -83,13 +83,3 @@ def _blended(pixels: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     x = (x * alpha + 255 * (255 - alpha)) * 128 + 128 * 128
     x += tf.bitwise.right_shift(x, 8)
     return tf.cast(tf.bitwise.right_shift(x, 8 + 7), tf.uint8)
-
-
-def _grey(pixels: tf.Tensor) -> tf.Tensor:
-    """Gives uint8 [H, W, 1].
-
-    Source: Pillow, Convert.c: ITU-R 601-2 luma in 16 bits.
-    """
-    red, green, blue = tf.split(tf.cast(pixels, tf.int32), 3, -1)
-    luma = red * 19595 + green * 38470 + blue * 7471 + 2**15
-    return tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)

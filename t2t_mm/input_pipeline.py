@@ -243,10 +243,21 @@ def decode_image(content: tf.Tensor, feature: Feature) -> tf.Tensor:
     Returns:
       float32 [H, W, C] in 0..1.
     """
-    # The op reads PNG, too. As accurate as Pillow, so that pictures are the same ones
+    # The op reads PNG, too. Decoded as Pillow does, so that pictures are the same ones
     # in training, in `raw_inputs` and in an exported graph.
-    pixels = tf.io.decode_jpeg(content, feature.channels, dct_method="INTEGER_ACCURATE")
-    return resized(pixels, feature)
+    channels = max(feature.channels, 3)
+    pixels = tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE")
+    return resized(grey(pixels) if feature.channels == 1 else pixels, feature)
+
+
+def grey(pixels: tf.Tensor) -> tf.Tensor:
+    """Gives uint8 [H, W, 1] for colours, uint8 [H, W, 3].
+
+    Source: Pillow, Convert.c: ITU-R 601-2 luma in 16 bits.
+    """
+    red, green, blue = tf.split(tf.cast(pixels, tf.int32), 3, -1)
+    luma = red * 19595 + green * 38470 + blue * 7471 + 2**15
+    return tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
 
 
 def resized(pixels: tf.Tensor, feature: Feature) -> tf.Tensor:

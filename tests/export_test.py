@@ -16,13 +16,13 @@ from t2t_mm import export, inference
 from t2t_mm.bin import mm_export, plugins
 from t2t_mm.checkpoints import Checkpoints
 from t2t_mm.graph_inputs import Limits
+from t2t_mm.media import wav_file
 from t2t_mm.mixture import Mixture
 from t2t_mm.models import build_model
 from t2t_mm.models.settings import TransformerHParams
 from t2t_mm.optimizers import make_optimizer
 from t2t_mm.problem import get_problem
 from t2t_mm.run_settings import Settings, save_run
-from t2t_mm.media import wav_file
 from t2t_mm.samples import png_bytes
 from t2t_mm.training_state import TrainingState
 from t2t_mm.vocabulary import load_vocabularies, vocabulary_sizes
@@ -40,6 +40,8 @@ HPARAMS = TransformerHParams(
     image_filters=3,
     audio_filters=3,
     audio_mel_bins=11,
+    audio_alignment_weight=0.7,
+    audio_merging=True,
     max_length=9,
 )
 DICE = np.random.default_rng(1)
@@ -185,6 +187,13 @@ def test_texts_are_those_of_the_run_without_our_package(name, run, answers):
         ):
             np.testing.assert_allclose(row[key], values, rtol=1e-4)
         assert row["score"] == row["scores"][0]
+
+
+def test_what_a_sound_says_by_itself_counts_in_the_export_as_in_the_run(run, answers):
+    settings = SEARCH + ",alignment_weight=0"
+    without = run.generate("small_tones", SOUNDS, decode_hparams=settings)
+    for row, answer in zip(answers["small_tones"], without, strict=True):
+        assert abs(row["penalized"][0] - answer.penalized) > 0.01
 
 
 def test_labels_are_those_of_the_run_without_our_package(run, answers):

@@ -9,7 +9,9 @@ from PIL import Image
 
 from t2t_mm import input_pipeline
 from t2t_mm.configuration import HParams
+from t2t_mm.graph_inputs import Limits, PictureReader
 from t2t_mm.problem import Feature, get_problem
+from t2t_mm.raw_inputs import make_batch
 from t2t_mm.split_reader import SplitReader
 from t2t_mm.vocabulary import load_vocabulary
 
@@ -204,3 +206,21 @@ def test_pictures_of_every_kind_become_the_declared_channels(mode):
         feature = Feature("image", height=5, width=7, channels=channels)
         pixels = input_pipeline.decode_image(tf.constant(content.getvalue()), feature)
         np.testing.assert_allclose(pixels, np.ones((5, 7, channels)), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pictures_are_the_same_in_training_in_python_and_in_an_export(kind, channels):
+    dice = np.random.default_rng(3)
+    smooth = np.cumsum(np.cumsum(dice.normal(0, 3, (61, 47, 3)), 0), 1) + 128
+    pixels = np.clip(smooth, 0, 255).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind)
+    file = content.getvalue()
+    # As large as the file: what is resized less hides less.
+    feature = Feature("image", height=61, width=47, channels=channels)
+    trained = input_pipeline.decode_image(tf.constant(file), feature).numpy()
+    typed = make_batch(feature, [file], {})["inputs"][0]
+    served, _ = PictureReader(feature, Limits()).read(tf.constant([file]))
+    np.testing.assert_array_equal(trained, typed)
+    np.testing.assert_array_equal(served["inputs"][0], typed)

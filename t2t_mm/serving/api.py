@@ -17,11 +17,13 @@ from starlette.exceptions import HTTPException
 
 import t2t_mm
 from t2t_mm.explanation import SOURCE, Trace
+from t2t_mm.problem import AUDIO, IMAGE, TEXT
 from t2t_mm.serving.desk import Desk
 from t2t_mm.serving.limits import MALFORMED, NOT_READABLE, Limits, Refused
 from t2t_mm.serving.service import KIND_WORDS, Question, Reply, Service, title_of
 from t2t_mm.serving.uploads import from_base64
 
+_FILES = {IMAGE: ("image", "picture.png"), AUDIO: ("audio", "sound.wav")}
 _TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")
 
 
@@ -310,6 +312,7 @@ def _add_descriptions(api: fastapi.FastAPI, service: Service, desk: Desk) -> Non
     async def health() -> dict[str, Any]:
         return {
             "status": "ok",
+            "is_warm": desk.is_warm,
             "step": service.run.step,
             "waiting": desk.num_waiting,
             "done": desk.done,
@@ -317,15 +320,38 @@ def _add_descriptions(api: fastapi.FastAPI, service: Service, desk: Desk) -> Non
         }
 
     @api.get("/api", response_class=HTMLResponse, include_in_schema=False)
-    def in_words() -> str:
+    def in_words(request: fastapi.Request) -> str:
         import jinja2
 
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
         )
         return environment.get_template("api.html").render(
-            api=api.openapi(), problems=described(service)
+            api=api.openapi(),
+            problems=described(service),
+            base=str(request.base_url),
+            examples=_examples(service),
         )
+
+
+def _examples(service: Service) -> list[str]:
+    """Gives a body for curl, quoted for a shell, of each kind of input."""
+    names: dict[str, str] = {}
+    for problem in service.run.problems.values():
+        names.setdefault(problem.inputs.modality, problem.name)
+    found = []
+    for modality, name in names.items():
+        if modality == TEXT:
+            found.append(f"""'{{"problem": "{name}", "inputs": "Good morning"}}'""")
+        else:
+            kind, file = _FILES[modality]
+            found.append(
+                f"""'{{"problem": "{name}", "inputs": {{"{kind}": "'"""
+                f"""$(base64 -w0 {file})'"}}}}'"""
+            )
+    return found
 
 
 def described(service: Service) -> dict[str, Any]:

@@ -4,12 +4,14 @@ Everything that a visitor sends is read by `service`, as in the API; of one visi
 nothing is kept here.
 """
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import gradio as gr
 
+from t2t_mm.answers import Answer
 from t2t_mm.problem import AUDIO, IMAGE, TEXT
 from t2t_mm.serving import drawings, explanations
 from t2t_mm.serving.desk import Desk
@@ -17,6 +19,9 @@ from t2t_mm.serving.gallery import Example, Shelf
 from t2t_mm.serving.limits import TOO_LARGE, Limits, Refused
 from t2t_mm.serving.service import Pairing, Question, Reply, Service
 from t2t_mm.serving.uploads import from_base64
+
+PICTURE_TAB = "picture"
+_GALLERY_SECONDS = 0.5
 
 
 class Clicks:
@@ -37,9 +42,9 @@ class Clicks:
         self.pairings: Sequence[Pairing] = service.pairings
         self.cards = [
             (name, number)
-            for number in range(max(map(len, shelf.replies.values()), default=0))
-            for name, replies in shelf.replies.items()
-            if number < len(replies)
+            for number in range(shelf.answered)
+            for name, examples in shelf.examples.items()
+            if number < len(examples)
         ]
 
     def subtitle(self) -> str:
@@ -58,20 +63,40 @@ class Clicks:
             if pairing.is_trained == is_trained
         ]
 
+    async def gallery_filled(self) -> AsyncIterator[str]:
+        """Gives the gallery as HTML, anew for every problem that is answered."""
+        last = -1
+        while True:
+            is_last, known = self.desk.is_warm, len(self.shelf.replies)
+            if known != last or is_last:
+                yield self.gallery()
+            if is_last:
+                return
+            last = known
+            await asyncio.sleep(_GALLERY_SECONDS)
+
     def gallery(self) -> str:
-        """Gives the gallery as HTML."""
+        """Gives the gallery as HTML, as far as it is answered."""
         titles = {p.problem: p.title for p in self.pairings if p.is_trained}
         cards = [
             drawings.drawn_card(
                 titles[name],
                 self.shelf.examples[name][number],
-                self.shelf.replies[name][number].answer,
+                self._gallery_answer(name, number),
                 is_tree=self.service.writes_trees(self.service.problem(name).command),
                 number=place,
             )
             for place, (name, number) in enumerate(self.cards)
         ]
         return drawings.drawn_gallery(cards, self.shelf.note)
+
+    def _gallery_answer(self, name: str, number: int) -> Answer | str:
+        reply = self.shelf.reply(name, number)
+        if isinstance(reply, Refused):
+            return str(reply)
+        if reply is not None:
+            return reply.answer
+        return "No answer." if self.desk.is_warm else "Waiting for the answer ..."
 
     # What the events call
 
@@ -94,6 +119,8 @@ class Clicks:
             content if modality == AUDIO else None,
             number,
             shown,
+            gr.update(selected=PICTURE_TAB),
+            False,
         ]
 
     async def example_answered(self, number: int, shown: int) -> str:
@@ -102,11 +129,9 @@ class Clicks:
         example = self._example(pairing, shown)
         if example is None:
             return drawings.drawn_invitation()
-        known = self.shelf.replies.get(pairing.problem, ())
-        if pairing.is_trained and shown < len(known):
-            return self._drawn_reply(
-                pairing, known[shown], example.content, example.reference
-            )
+        known = self.shelf.reply(pairing.problem, shown)
+        if pairing.is_trained and isinstance(known, Reply):
+            return self._drawn_reply(pairing, known, example.content, example.reference)
         return await self._drawn(pairing, example.content, example.reference)
 
     def _example(self, pairing: Pairing, shown: int) -> Example | None:
@@ -150,6 +175,10 @@ class Clicks:
         if not content:
             return drawings.drawn_invitation()
         return await self._drawn(pairing, content)
+
+    async def drawing_answered(self, number: int, board: str | None) -> str:
+        """Answers what was drawn; gives HTML."""
+        return await self.answered(number, "", None, board, None, True)
 
     async def _drawn(
         self, pairing: Pairing, content: str | bytes, reference: str = ""

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from t2t_mm.serving.limits import FULL, LATE, Limits, Refused
 
 Result = TypeVar("Result")
+COLD = 4
 _LOG = logging.getLogger(__name__)
 
 
@@ -29,6 +30,8 @@ class Desk:
 
     Attributes:
       done, refused: how many pieces of work were done, and turned away.
+      is_warm: false while the network compiles what most visitors need; then a request
+        may take `COLD` times as long, since it may have to wait for that.
     """
 
     def __init__(self, limits: Limits):
@@ -36,37 +39,45 @@ class Desk:
         self._waiting: queue.Queue = queue.Queue(limits.max_queue)
         self._is_open = True
         self._lock = threading.Lock()
+        self.is_warm = True
         self.done = 0
         self.refused = 0
         self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
         self._thread.start()
 
     @property
+    def is_open(self) -> bool:
+        """Whether it takes work."""
+        return self._is_open
+
+    @property
     def num_waiting(self) -> int:
         """How many wait now."""
         return self._waiting.qsize()
 
-    def ask(self, work: Callable[[], Result]) -> Result:
+    def ask(self, work: Callable[[], Result], *, has_deadline: bool = True) -> Result:
         """Waits for the result of some work; for threads.
+
+        Args:
+          work: is called by the worker.
+          has_deadline: false for what nobody waits for: it may take forever.
 
         Raises:
           Refused: 503 if the queue is full or closed, 504 if it took too long.
         """
-        future = self._submit(work)
+        future, seconds = self._submit(work), self._patience_seconds()
         try:
-            return future.result(self._limits.deadline_seconds)
+            return future.result(seconds if has_deadline else None)
         except (FutureTimeout, CancelledError) as error:
-            raise self._gave_up(future) from error
+            raise self._gave_up(future, seconds) from error
 
     async def asked(self, work: Callable[[], Result]) -> Result:
         """As `ask`, for the event loop."""
-        future = self._submit(work)
+        future, seconds = self._submit(work), self._patience_seconds()
         try:
-            return await asyncio.wait_for(
-                asyncio.wrap_future(future), self._limits.deadline_seconds
-            )
+            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
         except TimeoutError as error:
-            raise self._gave_up(future) from error
+            raise self._gave_up(future, seconds) from error
 
     def close(self, patience_seconds: float = 5.0) -> None:
         """Takes no more work, drops what waits, and waits a while for the rest."""
@@ -98,15 +109,18 @@ class Desk:
                 ) from error
         return future
 
-    def _gave_up(self, future: Future) -> Refused:
+    def _patience_seconds(self) -> float:
+        return self._limits.deadline_seconds * (1 if self.is_warm else COLD)
+
+    def _gave_up(self, future: Future, seconds: float) -> Refused:
         future.cancel()
         with self._lock:
             self.refused += 1
         return Refused(
             LATE,
-            f"The answer was not ready after {self._limits.deadline_seconds:g} "
-            "seconds, the most that a request may take. Ask for less at once, or "
-            "try again when the server is less busy.",
+            f"The answer was not ready after {seconds:g} seconds, the most that a "
+            "request may take. Ask for less at once, or try again when the server is "
+            "less busy.",
         )
 
     def _work(self) -> None:

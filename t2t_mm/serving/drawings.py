@@ -75,7 +75,8 @@ def _alternatives(answer: Answer) -> str:
     return (
         '<details class="mm-more"><summary>The best '
         f'{len(answer.best_few)} answers</summary><ol class="mm-best">{rows}</ol>'
-        '<p class="mm-note">With the logarithm of each probability.</p></details>'
+        '<p class="mm-note">Ranked with a bonus for length; the numbers are '
+        "logarithms of probabilities.</p></details>"
     )
 
 
@@ -100,23 +101,27 @@ def drawn_error(text: str) -> str:
 
 
 def drawn_card(
-    title: str, example: Example, answer: Answer, *, is_tree: bool, number: int
+    title: str, example: Example, answer: Answer | str, *, is_tree: bool, number: int
 ) -> str:
     """Draws a card of the gallery: input, arrow, answer.
 
     Args:
       title: of the problem.
       example: what went in.
-      answer: what came out.
+      answer: what came out, or why there is no answer.
       is_tree: draws the answer as a tree.
       number: of the card, for the script that sees clicks.
     """
     sentence = example.content if isinstance(example.content, str) else ""
+    if isinstance(answer, str):
+        drawn = f'<div class="mm-note">{escape(answer)}</div>'
+    else:
+        drawn = _headline(answer, is_tree, sentence)
+        drawn += _verdict(answer, example.reference, is_tree)
     return (
         f'<article class="mm-card" tabindex="0" role="button" data-card="{number}">'
         f"<h3>{escape(title)}</h3>{drawn_input(example)}"
-        f'<div class="mm-arrow">↓</div>{_headline(answer, is_tree, sentence)}'
-        f"{_verdict(answer, example.reference, is_tree)}</article>"
+        f'<div class="mm-arrow">↓</div>{drawn}</article>'
     )
 
 

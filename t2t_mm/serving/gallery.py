@@ -4,14 +4,17 @@ As in the first figure of Kaiser et al. 2017, arxiv.org/abs/1706.05137: inputs o
 kinds, and what one network makes of them. Chosen without looking at the answers.
 """
 
+import functools
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from t2t_mm import records
 from t2t_mm.problem import CLASS_LABEL, IMAGE, TEXT, Feature, Problem
+from t2t_mm.serving.limits import FULL, Refused
 from t2t_mm.serving.service import Question, Reply, Service
 from t2t_mm.split_reader import SplitReader
 from t2t_mm.vocabulary import Vocabulary
@@ -112,58 +115,87 @@ def _is_handy(problem: Problem, example: Example) -> bool:
     return len(example.content) <= _LONGEST_SOUND_BYTES
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shelf:
     """All examples of a run, and what the network made of the first of each problem.
 
     Args:
       examples: by problem, in the order of the run.
-      replies: to the first examples of each problem.
-      note: why there are none, or "".
+      answered: how many of each problem stand in the gallery.
+      note: why there are no examples of some problems, or "".
+
+    Attributes:
+      replies: to the first examples of a problem, or why there are none. `answer_all`
+        fills it, which takes a while; every problem comes in one piece, so that others
+        may read on.
     """
 
     examples: Mapping[str, Sequence[Example]]
-    replies: Mapping[str, Sequence[Reply]]
+    answered: int = 2
     note: str = ""
+    replies: dict[str, Sequence[Reply] | Refused] = field(default_factory=dict)
+
+    def reply(self, name: str, number: int) -> Reply | Refused | None:
+        """Gives the reply to an example; None if there is none, or none yet."""
+        replies = self.replies.get(name, ())
+        if isinstance(replies, Refused):
+            return replies if number < self.answered else None
+        return replies[number] if number < len(replies) else None
+
+    def answer_all(
+        self, service: Service, ask: Callable[[Callable[[], Any]], Any]
+    ) -> None:
+        """Lets the network answer the first examples of each problem.
+
+        It warms the network up, too: all that the page needs is compiled on the way.
+
+        Args:
+          service: answers.
+          ask: calls a function where work is done, and gives what it gives.
+        """
+        for name, examples in self.examples.items():
+            question = Question(
+                name,
+                [example.content for example in examples[: self.answered]],
+                decode_hparams=service.usual_settings(service.problem(name).command),
+                explain=True,
+            )
+            try:
+                self.replies[name] = ask(functools.partial(service.answer, question))
+            except Refused as error:
+                if error.status == FULL:
+                    raise
+                self.replies[name] = error
 
 
 def filled_shelf(
     service: Service, *, examples_per_problem: int = 12, answered: int = 2
 ) -> Shelf:
-    """Reads examples of each problem and lets the network answer the first ones.
-
-    It warms the network up, too: all that the page needs is compiled on the way.
+    """Reads examples of each problem; `Shelf.answer_all` comes next.
 
     Args:
       service: whose run and data.
       examples_per_problem: read.
-      answered: of them, answered.
+      answered: of them, to be answered for the gallery.
     """
     examples: dict[str, list[Example]] = {}
-    replies: dict[str, list[Reply]] = {}
     run = service.run
     missing = []
     for name, problem in run.problems.items():
         try:
-            examples[name] = examples_of(
+            found = examples_of(
                 problem, run.data_dir, run.vocabularies, examples_per_problem
             )
         except (FileNotFoundError, ValueError) as error:
             missing.append(f"{name}: {error}")
             continue
-        contents = [example.content for example in examples[name][:answered]]
-        question = Question(
-            name,
-            contents,
-            decode_hparams=service.usual_settings(problem.command),
-            explain=True,
-        )
-        replies[name] = service.answer(question)
+        if found:
+            examples[name] = found
     note = ""
     if missing:
         note = (
-            f"No examples of {len(missing)} problems: the test splits were expected in "
-            f"{run.data_dir}. Start mm-serve with --data_dir, or make them with "
-            f"mm-datagen. ({missing[0]})"
+            f"No examples of {len(missing)} of the problems: their test splits were "
+            f"expected in {run.data_dir}. Start mm-serve with --data_dir, or make them "
+            f"with mm-datagen. ({missing[0]})"
         )
-    return Shelf(examples, replies, note)
+    return Shelf(examples, answered, note)

@@ -7,10 +7,11 @@ the deadline, before anything behind it (our API, Gradio's uploads) sees a byte 
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from t2t_mm.serving.limits import FULL, TOO_LARGE, TOO_SLOW, Limits, Refused
+from t2t_mm.serving.limits import FULL, TOO_LARGE, TOO_SLOW, UNKNOWN, Limits, Refused
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,6 +29,15 @@ _POLICY = (
     "blob:; worker-src 'self' blob:; frame-ancestors 'self'; base-uri 'self'; "
     "form-action 'self'; object-src 'none'"
 )
+# Gradio answers many more addresses: for its authors' tools, for pages on other
+# servers, for whatever a link names. Our page and the API need these alone.
+_SERVED = re.compile(
+    r"/(|api(/.*)?|healthz|openapi\.json|config/?|theme\.css|favicon\.ico|robots\.txt"
+    r"|manifest\.json|pwa_icon(/.*)?|(assets|static|svelte)/.*"
+    r"|gradio_api/(queue/(join|data)|upload|upload_progress|file=(?!https?:).*"
+    r"|heartbeat/.*|reset/?|cancel|startup-events|app_id/?))",
+    re.DOTALL | re.IGNORECASE,
+)
 HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -36,7 +46,7 @@ HEADERS = (
 
 
 class Guard:
-    """Lets requests through that are small and quick enough.
+    """Lets requests through that are small and quick enough, to addresses we know.
 
     Args:
       application: what answers them.
@@ -54,12 +64,11 @@ class Guard:
             await self._application(scope, receive, send)
             return
         state = _Sending(send)
-        held = 0
+        body = bytearray()
         try:
-            body = await self._body(scope, receive)
-            held = len(body)
-            self._hold(held)
-            await self._application(scope, _replayed(body, receive), state)
+            _check_address(scope)
+            await self._read(scope, receive, body)
+            await self._application(scope, _replayed(bytes(body), receive), state)
         except Refused as error:
             await state.refuse(error.status, str(error))
         # A fault of ours or of a library must not tell a stranger how we look inside.
@@ -71,10 +80,11 @@ class Guard:
                 "Its log says more; try another request.",
             )
         finally:
-            self._held_bytes -= held
+            self._held_bytes -= len(body)
 
-    def _hold(self, size: int) -> None:
-        self._held_bytes += size
+    def _hold(self, part: bytes, body: bytearray) -> None:
+        body += part
+        self._held_bytes += len(part)
         if self._held_bytes > self._limits.max_held_bytes:
             raise Refused(
                 FULL,
@@ -83,7 +93,7 @@ class Guard:
                 "Try again in a moment.",
             )
 
-    async def _body(self, scope: Message, receive: Receive) -> bytes:
+    async def _read(self, scope: Message, receive: Receive, body: bytearray) -> None:
         """Reads the whole body.
 
         Raises:
@@ -93,33 +103,40 @@ class Guard:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced[:18]) > most:
             raise self._too_large(announced.decode()[:18])
-        chunks, size = [], 0
         try:
             async with asyncio.timeout(self._limits.deadline_seconds):
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":
                         break
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    if size > most:
+                    self._hold(message.get("body", b""), body)
+                    if len(body) > most:
                         raise self._too_large(f"more than {most}")
                     if not message.get("more_body"):
                         break
         except TimeoutError as error:
             raise Refused(
                 TOO_SLOW,
-                f"{size} bytes of a request came in "
+                f"{len(body)} bytes of a request came in "
                 f"{self._limits.deadline_seconds:g} seconds; expected all of it. Send "
                 "it faster, or a smaller one.",
             ) from error
-        return b"".join(chunks)
 
     def _too_large(self, size: str) -> Refused:
         return Refused(
             TOO_LARGE,
             f"A request of {size} bytes came; expected at most "
             f"{self._limits.max_request_bytes}. Send less at once.",
+        )
+
+
+def _check_address(scope: Message) -> None:
+    if not _SERVED.fullmatch(scope["path"]):
+        shown = scope["path"][:120].encode("utf-8", "replace").decode()
+        raise Refused(
+            UNKNOWN,
+            f"{scope['method']} {shown} is not served; expected / for the page, or one "
+            "of the addresses that /api lists. Correct the address.",
         )
 
 

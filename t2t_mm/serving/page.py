@@ -4,13 +4,14 @@ Built with Gradio; nothing of it comes from another host. Here is how it looks; 
 happens on a click is in `clicks`.
 """
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from t2t_mm.serving.clicks import Clicks
+from t2t_mm.serving.clicks import PICTURE_TAB, Clicks
 from t2t_mm.serving.desk import Desk
 from t2t_mm.serving.gallery import Shelf
 from t2t_mm.serving.limits import Limits
@@ -50,6 +51,25 @@ element.addEventListener("keydown", (event) => {
 """
 
 
+def _of_own_files(widget: Any) -> Any:
+    """Gives a widget that takes uploaded files and never fetches one from an address.
+
+    Gradio's would: whoever can reach the page could make the server call others.
+    """
+    move = widget.async_move_resource_to_block_cache
+
+    async def move_own(path: Any) -> Any:
+        if "://" in str(path):
+            raise ValueError(
+                f"The address {str(path)[:120]} came as a file; expected an uploaded "
+                "one. Upload it."
+            )
+        return await move(path)
+
+    widget.async_move_resource_to_block_cache = move_own
+    return widget
+
+
 @dataclass(frozen=True)
 class _Widgets:
     """The parts of the page that change."""
@@ -59,6 +79,7 @@ class _Widgets:
     text_box: Any
     text: Any
     picture_box: Any
+    tabs: Any
     picture: Any
     board: Any
     sound_box: Any
@@ -84,6 +105,8 @@ class _Widgets:
             self.sound,
             self.pairing,
             self.shown,
+            self.tabs,
+            self.is_drawing,
         ]
 
     @property
@@ -97,6 +120,11 @@ class _Widgets:
             self.sound,
             self.is_drawing,
         ]
+
+    @property
+    def drawn_with(self) -> list[Any]:
+        """What `Clicks.drawing_answered` gets."""
+        return [self.pairing, self.board]
 
 
 def make_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> gr.Blocks:
@@ -120,7 +148,7 @@ def make_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> gr.Blo
             js_on_load=None,
         )
         widgets = _panel(clicks)
-        cards = gr.HTML(clicks.gallery(), js_on_load=_CARD_CLICKS, elem_id="gallery")
+        cards = gr.HTML(js_on_load=_CARD_CLICKS, elem_id="gallery")
         _connect(clicks, widgets, blocks, cards)
     blocks.queue(
         max_size=4 * service.limits.max_queue,
@@ -158,21 +186,22 @@ def _inputs(limits: Limits) -> dict[str, Any]:
     with gr.Group(visible=False) as text_box:
         text = gr.Textbox(
             label="Text",
-            lines=3,
+            lines=1,  # of several, Enter would be a new line
             max_lines=6,
             max_length=limits.max_text_characters,
             submit_btn=False,
             elem_id="text",
         )
     is_drawing = gr.State(False)
-    with gr.Column(visible=False) as picture_box, gr.Tabs():
-        with gr.Tab("Picture") as picture_tab:
+    with gr.Column(visible=False) as picture_box, gr.Tabs() as tabs:
+        with gr.Tab("Picture", id=PICTURE_TAB) as picture_tab:
             picture = gr.Image(
                 label="Drop, paste or take a picture",
                 type="filepath",
                 image_mode=None,
                 sources=["upload", "webcam", "clipboard"],
                 height=220,
+                buttons=["fullscreen"],
                 elem_id="picture",
             )
         with gr.Tab("Draw") as drawing_tab:
@@ -183,28 +212,31 @@ def _inputs(limits: Limits) -> dict[str, Any]:
                     js_on_load=script.read(),
                     elem_id="board",
                 )
-    picture_tab.select(
-        lambda: False, outputs=is_drawing, queue=False, api_visibility="private"
-    )
-    drawing_tab.select(
-        lambda: True, outputs=is_drawing, queue=False, api_visibility="private"
-    )
+    for tab, is_board in ((picture_tab, False), (drawing_tab, True)):
+        tab.select(
+            functools.partial(bool, is_board),
+            outputs=is_drawing,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     with gr.Column(visible=False) as sound_box:
         sound = gr.Audio(
             label="Record or drop a sound",
             type="filepath",
-            sources=["microphone", "upload"],
+            sources=["upload", "microphone"],
+            buttons=["download"],  # not the one that shares it with another host
             elem_id="sound",
         )
     return {
         "text_box": text_box,
         "text": text,
         "picture_box": picture_box,
-        "picture": picture,
+        "tabs": tabs,
+        "picture": _of_own_files(picture),
         "board": board,
         "is_drawing": is_drawing,
         "sound_box": sound_box,
-        "sound": sound,
+        "sound": _of_own_files(sound),
     }
 
 
@@ -236,17 +268,28 @@ def _connect(
             show_progress="minimal",
             **private,
         )
+    blocks.load(
+        clicks.gallery_filled,
+        outputs=cards,
+        show_progress="hidden",
+        concurrency_limit=None,
+        **private,
+    )
+    asked: list[tuple[Any, Any, Any]] = [
+        (widgets.board.change, clicks.drawing_answered, widgets.drawn_with)
+    ]
     for event in (
         widgets.ask.click,
         widgets.text.submit,
         widgets.picture.upload,
-        widgets.board.change,
         widgets.sound.upload,
         widgets.sound.stop_recording,
     ):
+        asked.append((event, clicks.answered, widgets.asked_with))
+    for event, function, inputs in asked:
         event(
-            clicks.answered,
-            inputs=widgets.asked_with,
+            function,
+            inputs=inputs,
             outputs=widgets.result,
             trigger_mode="always_last",
             show_progress="minimal",

@@ -12,7 +12,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Read by gradio and huggingface_hub when they are imported, for the page only.
@@ -28,7 +30,7 @@ from t2t_mm.serving.api import make_api
 from t2t_mm.serving.desk import Desk
 from t2t_mm.serving.gallery import Shelf, filled_shelf
 from t2t_mm.serving.guard import Guard
-from t2t_mm.serving.limits import Limits
+from t2t_mm.serving.limits import FULL, Limits, Refused
 from t2t_mm.serving.page import TEMPLATES, make_page
 from t2t_mm.serving.service import Service
 
@@ -53,15 +55,47 @@ def serve(run: Run, limits: Limits, *, host: str, port: int) -> None:
         service, desk = Service(run, limits), Desk(limits)
         with tempfile.TemporaryDirectory(prefix="t2t_mm-serve-") as folder:
             os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
-            print("Asking the network for the gallery ...", flush=True)
             shelf = filled_shelf(service)
             application = make_application(service, desk, shelf, folder)
+            listener.listen()  # whoever follows the address is not refused
             _announce(host, listener.getsockname()[1])
+            warming = threading.Thread(
+                target=_warm_up, args=(service, desk, shelf), daemon=True
+            )
+            desk.is_warm = False
+            warming.start()
             try:
                 _run(application, listener)
             finally:
                 desk.close()
     print("Stopped.", flush=True)
+
+
+def _warm_up(service: Service, desk: Desk, shelf: Shelf) -> None:
+    """Answers the gallery, one problem after the other, while visitors may come."""
+    print("The network warms up; first answers take longer.", flush=True)
+    start = time.monotonic()
+
+    def ask(work: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return desk.ask(work, has_deadline=False)
+            except Refused as error:
+                if error.status != FULL or not desk.is_open:
+                    raise
+                time.sleep(1)  # visitors first
+
+    try:
+        shelf.answer_all(service, ask)
+    except Refused:
+        return  # the server stops
+    except Exception:
+        # Visitors may still get answers; what is wrong stands in the log.
+        _LOG.exception("the gallery cannot be answered")
+        return
+    finally:
+        desk.is_warm = True
+    print(f"Warm after {time.monotonic() - start:.0f} s.", flush=True)
 
 
 def make_application(service: Service, desk: Desk, shelf: Shelf, folder: str) -> Any:

@@ -194,6 +194,12 @@ class Service:
             settings = decode_settings(given)
         except (TypeError, ValueError) as error:
             raise Refused(NOT_READABLE, str(error)) from error
+        if settings.jit_compile:
+            raise Refused(
+                TOO_LARGE,
+                "decode_hparams with jit_compile=True came; this server expected no "
+                "XLA, which compiles for each size of a batch. Leave it out.",
+            )
         longest = self.run.hparams.max_length
         for name, most in (
             ("beam_size", self.limits.max_answers),

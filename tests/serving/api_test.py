@@ -1,8 +1,11 @@
 import base64
+import html
 import io
 import json
 import random
+import re
 import struct
+import subprocess
 import zlib
 
 import numpy as np
@@ -110,6 +113,7 @@ def test_another_command_may_be_asked_for(client):
 def test_health_and_problems_are_told(client, service):
     health = client.get("/healthz").json()
     assert (health["status"], health["step"], health["waiting"]) == ("ok", 7, 0)
+    assert health["is_warm"] is True
     problems = client.get("/api/problems").json()
     assert [p["name"] for p in problems["problems"]] == list(service.run.problems)
     assert problems["problems"][2]["labels"] == ["red", "green", "blue"]
@@ -130,6 +134,22 @@ def test_the_api_is_documented_without_the_help_of_another_host(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/api/generate", "/api/problems", "/healthz"}
     assert set(paths["/api/generate"]["post"]["responses"]) >= {"200", "413", "504"}
+
+
+def test_the_commands_that_the_api_shows_work_as_they_stand(client, tmp_path):
+    (tmp_path / "picture.png").write_bytes(picture_file())
+    (tmp_path / "sound.wav").write_bytes(sound_file())
+    page = html.unescape(client.get("/api").text)
+    commands = re.findall(r"curl -s (\S+) -H (.+?) \\\n  -d (.+)\n", page)
+    assert len(commands) == 3
+    for address, header, body in commands:
+        assert address == "http://testserver/api/generate"
+        assert header == "'Content-Type: application/json'"
+        said = subprocess.run(
+            ["sh", "-c", f"printf %s {body}"], cwd=tmp_path, capture_output=True
+        )
+        response = client.post("/api/generate", json=json.loads(said.stdout))
+        assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(
@@ -157,6 +177,35 @@ def test_mistakes_are_refused_with_what_came_and_what_to_do(client, body, status
     found, message = refusal(client.post("/api/generate", json=body))
     assert found == status
     assert text in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "text"),
+    [
+        ({"beam_size": 4}, 413, "beam_size=4 came; this server expected at most 3"),
+        ({"beam_size": 300}, 422, "beam_size"),
+        ({"max_length": 10**9}, 413, "max_length=1000000000 came"),
+        ({"min_length": 10**5}, 413, "min_length=100000 came"),
+        ({"jit_compile": True}, 413, "jit_compile=True came"),
+        ({"temperature": -1.0}, 422, "temperature"),
+        ({"top_p": 2.0}, 422, "top_p"),
+        ("beam_size=many", 422, "beam_size"),
+        ("beam_size", 422, "beam_size"),
+        ({"random_seed": 2**40}, 422, "random_seed"),
+        ({"beam_size": 2.5}, 422, "beam_size"),
+    ],
+)
+def test_settings_of_decoding_are_bounded(client, settings, status, text):
+    body = {"problem": TEXT, "inputs": "a", "decode_hparams": settings}
+    found, message = refusal(client.post("/api/generate", json=body))
+    assert found == status and text in message
+
+
+def test_an_unknown_setting_of_decoding_is_told_with_its_nearest(client):
+    body = {"problem": TEXT, "inputs": "a", "decode_hparams": {"beam": 3}}
+    response = client.post("/api/generate", json=body)
+    assert response.status_code == 422
+    assert "no hparam 'beam'. Nearest: beam_size" in response.json()["error"]
 
 
 @pytest.mark.parametrize(

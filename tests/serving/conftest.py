@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 
-import keras
 import pytest
 
 # Gradio and what it stands on warn about each other at import.
@@ -17,19 +16,12 @@ with warnings.catch_warnings():
 
 from t2t_mm import inference, registry
 from t2t_mm.bin import command, plugins
-from t2t_mm.checkpoints import Checkpoints
 from t2t_mm.configuration import named_hparams, override
-from t2t_mm.mixture import Mixture
-from t2t_mm.models import build_model
-from t2t_mm.optimizers import make_optimizer
-from t2t_mm.problem import get_problem
-from t2t_mm.run_settings import Settings, save_run
 from t2t_mm.serving.desk import Desk
 from t2t_mm.serving.gallery import filled_shelf
 from t2t_mm.serving.limits import Limits
 from t2t_mm.serving.service import Service
-from t2t_mm.training_state import TrainingState
-from t2t_mm.vocabulary import load_vocabularies, vocabulary_sizes
+from tests.made.runs import write_run
 
 NAMES = ("small_reverse", "small_tones", "small_colours", "small_captions")
 SMALL_PROBLEMS = os.path.join(os.path.dirname(__file__), "..", "small_problems")
@@ -58,33 +50,16 @@ def small_run(small_data, tmp_path_factory):
         patch.setattr(sys, "path", list(sys.path))
         plugins.import_user_dir(SMALL_PROBLEMS)
         folder = str(tmp_path_factory.mktemp("run"))
-        save_random_run(folder, small_data)
+        small = named_hparams("multimodel_tiny")
+        hparams = override(small, hidden_size=16, expert_size=8, num_experts=3)
+        kind = "multimodel", "multimodel_tiny", hparams
+        write_run(folder, *kind, NAMES, small_data, seed=11, steps=(7,))
         run = inference.load_run(folder)
         for kind, entries in registry.ALL.items():
             for name in set(entries._entries) - before[kind]:
                 del entries._entries[name]
         sys.modules.pop("small_problems", None)
     return folder, run
-
-
-def save_random_run(folder, data_dir):
-    """Writes a run as the trainer leaves it."""
-    problems = [get_problem(name) for name in NAMES]
-    words = load_vocabularies(problems, data_dir)
-    small = named_hparams("multimodel_tiny")
-    hparams = override(small, hidden_size=16, expert_size=8, num_experts=3)
-    keras.utils.set_random_seed(11)
-    sizes = vocabulary_sizes(problems, words)
-    model = build_model("multimodel", hparams, problems, sizes)
-    settings = Settings(
-        *("multimodel", "multimodel_tiny", hparams, Mixture(NAMES), data_dir, 1, True)
-    )
-    prints = {name: vocabulary.fingerprint for name, vocabulary in words.items()}
-    save_run(settings, folder, rates={}, vocabularies=prints, train_steps=7)
-    optimizer = make_optimizer(hparams, model.trainable_variables, 7)
-    state = TrainingState(model, optimizer, NAMES)
-    state.step = 7
-    Checkpoints(folder, state).save(is_best=True)
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +84,10 @@ def desk():
 
 @pytest.fixture(scope="session")
 def shelf(service):
-    """Its gallery."""
-    return filled_shelf(service, examples_per_problem=3, answered=1)
+    """Its gallery, answered."""
+    shelf = filled_shelf(service, examples_per_problem=3, answered=1)
+    shelf.answer_all(service, lambda work: work())
+    return shelf
 
 
 @pytest.fixture(scope="session")

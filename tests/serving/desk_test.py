@@ -121,3 +121,22 @@ def test_closing_refuses_what_waits_and_what_comes(busy):
     # The worker may have been quicker than the closing, never slower.
     assert found and all(status == 503 for status, _ in found)
     assert "The server is stopping" in found[-1][1]
+
+
+def test_while_the_network_warms_up_a_request_may_take_longer(busy):
+    desk, finish = busy
+    desk._limits = limits(deadline_seconds=0.05)
+    desk.is_warm = False
+    start = time.monotonic()
+    with pytest.raises(Refused, match="not ready after 0.2 seconds"):
+        desk.ask(int)
+    assert time.monotonic() - start >= 0.2
+    desk.is_warm = True
+    with pytest.raises(Refused, match="not ready after 0.05 seconds"):
+        desk.ask(int)
+
+
+def test_what_nobody_waits_for_has_no_deadline():
+    desk = Desk(limits(deadline_seconds=0.05))
+    assert desk.ask(lambda: time.sleep(0.3) or 7, has_deadline=False) == 7
+    desk.close()

@@ -24,7 +24,9 @@ async def fail(scope, receive, send):
     raise ZeroDivisionError("secret of the house")
 
 
-def visit(application, messages, headers=(), limits=LIMITS, pause=0.0):
+def visit(
+    application, messages, headers=(), limits=LIMITS, pause=0.0, path="/api/generate"
+):
     """Gives (status, headers, body) of an answer to messages."""
     sent, messages = [], list(messages)
 
@@ -35,7 +37,7 @@ def visit(application, messages, headers=(), limits=LIMITS, pause=0.0):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/x", "headers": list(headers)}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
     guard = application if isinstance(application, Guard) else None
     asyncio.run((guard or Guard(application, limits))(scope, receive, send))
     return sent[0]["status"], sent[0]["headers"], sent[1]["body"]
@@ -100,6 +102,33 @@ def test_many_bodies_at_once_are_refused_and_counted_down():
     guard._held_bytes = 0
     assert visit(guard, [part(b"abc")])[0] == 200
     assert guard._held_bytes == 0
+
+
+def test_a_body_counts_while_it_comes():
+    guard = Guard(echo, LIMITS)
+    guard._held_bytes = LIMITS.max_held_bytes - 2
+    parts = [part(b"a", True), part(b"bc", True), part(b"d")]
+    status, _, body = visit(guard, parts)
+    assert status == 503 and "Try again in a moment" in json.loads(body)["error"]
+    assert guard._held_bytes == LIMITS.max_held_bytes - 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x",
+        "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/proxy=https://example.org/",
+        "/gradio_api/run/predict",
+        "/gradio_api/vibe-edit",
+        "/monitoring",
+        "//healthz",
+        "/healthz\n",
+    ],
+)
+def test_addresses_that_neither_page_nor_api_needs_are_not_served(path):
+    status, _, body = visit(echo, [part(b"a")], path=path)
+    assert status == 404 and "is not served; expected /" in json.loads(body)["error"]
 
 
 def test_what_is_no_http_request_passes():

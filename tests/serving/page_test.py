@@ -9,6 +9,7 @@ from PIL import Image
 
 from t2t_mm.serving import explanations
 from t2t_mm.serving.clicks import Clicks
+from t2t_mm.serving.desk import Desk
 from t2t_mm.serving.gallery import Shelf, filled_shelf
 from t2t_mm.serving.service import Service
 
@@ -42,7 +43,7 @@ def test_the_page_is_served_without_links_to_other_hosts(client):
 def test_a_choice_shows_an_example_answered(clicks, service):
     for number, pairing in enumerate(service.pairings):
         found = clicks.chosen(number)
-        assert found[8:] == [number, 0]
+        assert found[8:10] == [number, 0]
         drawn = asyncio.run(clicks.example_answered(number, 0))
         assert "mm-answer" in drawn and "mm-error" not in drawn, pairing
         modality = service.problem(pairing.problem).inputs.modality
@@ -97,7 +98,9 @@ def test_without_data_the_gallery_says_so_and_the_page_works(
         patch.setattr(run, "data_dir", str(tmp_path / "nowhere"))
         shelf = filled_shelf(Service(run, service.limits))
     assert not shelf.examples
-    assert "No examples of 4 problems" in shelf.note and "--data_dir" in shelf.note
+    assert (
+        "No examples of 4 of the problems" in shelf.note and "--data_dir" in shelf.note
+    )
     clicks = Clicks(service, desk, shelf, str(tmp_path))
     assert "nowhere" in clicks.gallery()
     assert clicks.chosen(TEXT)[3] is None
@@ -108,6 +111,36 @@ def test_the_gallery_has_cards_of_every_problem(clicks, shelf):
     drawn = clicks.gallery()
     assert drawn.count("<article") == len(clicks.cards) == 4
     assert isinstance(shelf, Shelf) and drawn.count("<audio") == 1
+
+
+def test_the_gallery_fills_up_while_the_network_warms_up(service, tmp_path):
+    desk, shelf = Desk(service.limits), filled_shelf(service, answered=1)
+    desk.is_warm = False
+    clicks = Clicks(service, desk, shelf, str(tmp_path))
+
+    async def seen_while_it_fills():
+        drawn = []
+        async for gallery in clicks.gallery_filled():
+            drawn.append(gallery.count("Waiting for the answer"))
+            if len(drawn) == 1:
+                shelf.answer_all(service, lambda work: work())
+            else:
+                desk.is_warm = True
+        return drawn
+
+    assert asyncio.run(seen_while_it_fills()) == [4, 0, 0]
+    desk.close()
+
+
+def test_an_example_beyond_the_limits_leaves_its_card_without_an_answer(
+    small_run, service, desk, tmp_path
+):
+    limits = dataclasses.replace(service.limits, max_text_characters=2)
+    own = Service(small_run[1], limits)
+    shelf = filled_shelf(own, answered=1)
+    shelf.answer_all(own, lambda work: work())
+    drawn = Clicks(own, desk, shelf, str(tmp_path)).gallery()
+    assert drawn.count("expected at most 2") == 1 and drawn.count("<article") == 4
 
 
 def test_a_spectrogram_shows_low_tones_below_and_high_ones_above():
@@ -125,3 +158,40 @@ def test_the_usual_search_is_within_the_limits(small_run, service):
     own = Service(small_run[1], narrow)
     own.settings(own.usual_settings("To-English"))
     assert own.usual_settings("To-English")["beam_size"] == 2
+
+
+def clicked_ask(client, picture):
+    """What comes back when a program clicks Ask with a picture of its choice."""
+    config = client.get("/config").json()
+    elements = {c["id"]: c["props"].get("elem_id") for c in config["components"]}
+    asked = next(
+        d
+        for d in config["dependencies"]
+        if any(elements.get(i) == "ask" and e == "click" for i, e in d["targets"])
+    )
+    data = [picture if elements[i] == "picture" else None for i in asked["inputs"]]
+    body = {"data": data, "fn_index": asked["id"], "session_hash": "stranger"}
+    joined = client.post("/gradio_api/queue/join", json=body)
+    assert joined.status_code == 200, joined.text
+    return client.get("/gradio_api/queue/data?session_hash=stranger").text
+
+
+@pytest.mark.parametrize(
+    "path", ["http://127.0.0.1:9/a.png", "https://example.org/a.png", "/etc/passwd"]
+)
+def test_no_address_and_no_file_of_the_server_is_taken_for_an_upload(
+    client, monkeypatch, path
+):
+    from gradio import processing_utils
+
+    fetched = []
+
+    async def fetch(url, **options):
+        fetched.append(url)
+        raise OSError("not in a test")
+
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
+    picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    told = clicked_ask(client, picture)
+    assert '"process_completed"' in told and '"success":false' in told
+    assert "root:" not in told and not fetched
