@@ -86,6 +86,16 @@ class Modality(keras.layers.Layer):
         """Gives logits, float32 [..., V], for representations [..., D]."""
         raise TypeError(self._cannot("targets"))
 
+    def expect_role(self, role: str) -> None:
+        """Checks that the modality can be "inputs", or "targets".
+
+        Raises:
+          TypeError: if it cannot.
+        """
+        method = {"inputs": "bottom", "targets": "top"}[role]
+        if getattr(type(self), method) is getattr(Modality, method):
+            raise TypeError(self._cannot(role))
+
     def _cannot(self, role: str) -> str:
         return (
             f"Modality '{type(self).registered_name}' cannot be {role}; expected one "

@@ -30,7 +30,8 @@ def build_model(
 
     Raises:
       UnknownNameError: if there is no such model.
-      TypeError: if the hparams are another model's.
+      TypeError: if the hparams are another model's, or a modality cannot be what a
+        problem wants of it.
     """
     model_class = models.get(name)
     if not isinstance(hparams, model_class.hparams_class):

@@ -113,6 +113,9 @@ class Model(keras.layers.Layer):
             name: modalities.get(name)(hparams, columns, vocabularies, name=name)
             for name, columns in features.items()
         }
+        for problem in problems:
+            for role, feature in problem.features.items():
+                self.modalities[feature.modality].expect_role(role)
 
     def build(self, input_shape=None):
         """Makes every variable of modality nets, commands and body."""

@@ -122,6 +122,21 @@ def test_a_model_without_a_body_says_what_is_missing():
         empty.decode(x, mask, source=x, source_mask=mask, training=False)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (LABELS, WORDS, "'class_label' cannot be inputs; expected one that can"),
+        (WORDS, Feature("image", height=3, width=5), "'image' cannot be targets"),
+    ],
+)
+def test_a_modality_in_a_role_that_it_lacks_is_refused_at_once(
+    inputs, targets, message
+):
+    problem = made_up_problem("odd", inputs, targets, "To-Odd")
+    with pytest.raises(TypeError, match=message):
+        build_model("transformer", TransformerHParams(), [problem], SIZES)
+
+
 def test_an_unknown_model_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="Nearest: multimodel"):
         build_model("multi_model", TransformerHParams(), [ECHO], SIZES)
