@@ -28,7 +28,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import train_step as steps_of  # noqa: E402  (this folder's)
 
-ROUNDS = 12
 EXPERTS, CHOSEN = (30, 240), 4
 
 
@@ -42,7 +41,11 @@ def flags():
     parser.add_argument("--hparams_set", default="multimodel_tiny")
     parser.add_argument("--hparams", default="", help="as of mm-trainer")
     parser.add_argument("--problem", default="translate_ende_home")
+    parser.add_argument("--rounds", type=int, default=12, help="timed steps of each")
     parser.add_argument("--torch", help="Python of an environment with torch")
+    parser.add_argument(
+        "--tokens", default="1024,4096", help="of a batch, for experts: several sizes"
+    )
     return parser.parse_args()
 
 
@@ -112,13 +115,13 @@ class Trained:
         return statistics.median(self.walls), statistics.median(self.cpus)
 
 
-def in_turn(runs):
+def in_turn(runs, rounds):
     """Lets runs train in turn, after warming up; gives each one's cost."""
     for run in runs:
         for number in range(4):
             run.step(number)
         run.walls, run.cpus = [], []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for run in runs:
             run.step(number)
     return [run.cost() for run in runs]
@@ -133,8 +136,8 @@ def show_ratio(first, second, costs):
 
 
 def experts(asked):
-    """Compares few experts with many, at two sizes of batches."""
-    for tokens in (1024, 4096):
+    """Compares few experts with many, at several sizes of batches."""
+    for tokens in map(int, asked.tokens.split(",")):
         runs = [
             Trained(
                 asked,
@@ -145,7 +148,9 @@ def experts(asked):
             for number in EXPERTS
         ]
         print(f"{asked.hparams_set}, k = {CHOSEN}, batches of {tokens} tokens:")
-        show_ratio(*(f"{number} experts" for number in EXPERTS), in_turn(runs))
+        show_ratio(
+            *(f"{number} experts" for number in EXPERTS), in_turn(runs, asked.rounds)
+        )
 
 
 def precision(asked):
@@ -153,10 +158,13 @@ def precision(asked):
     names = ("float32", "mixed_bfloat16")
     runs = [Trained(asked, name) for name in names]
     print(f"{asked.hparams_set}:")
-    show_ratio(*names, in_turn(runs))
+    show_ratio(*names, in_turn(runs, asked.rounds))
     for name, run in zip(names, runs, strict=True):
-        last = statistics.fmean(run.losses[-4:])
-        print(f"  {name:<16} loss {run.losses[0]:.3f} at first, {last:.3f} at last")
+        some = ", ".join(f"{loss:.3f}" for loss in run.losses[:: len(run.losses) // 8])
+        print(f"  {name:<16} losses {some}")
+    apart = [abs(b / a - 1) for a, b in zip(*(run.losses for run in runs), strict=True)]
+    print(f"  losses differ by {statistics.fmean(apart):.2%} on average, ", end="")
+    print(f"by {max(apart):.2%} at most, over {len(apart)} steps")
 
 
 def start_up(asked):
@@ -183,13 +191,18 @@ def torch(asked):
     count = steps_of.forward_multiply_adds(run.state.model, problem, signature)
     batch = run.batches[problem.name][0]
     gflop = 6e-9 * float(count(batch))
-    [cost] = in_turn([run])
+    [cost] = in_turn([run], asked.rounds)
     rows, target = batch["targets"].shape
     net = run.state.model.modalities["text"].nets[problem.targets.vocabulary]
     script = os.path.join(os.path.dirname(__file__), "rivals/pytorch_transformer.py")
+    hparams = run.state.model.hparams
+    blocks = getattr(hparams, "encoder_blocks", None)
     options = {
         "gflop": gflop,
-        "width": run.state.model.hparams.hidden_size,
+        "width": hparams.hidden_size,
+        "heads": hparams.num_heads,
+        "layers": blocks or hparams.num_encoder_layers,
+        "threads": os.cpu_count(),
         "vocabulary": net.size,
         "examples": rows,
         "source": batch["inputs"].shape[1],

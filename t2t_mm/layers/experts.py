@@ -216,14 +216,12 @@ class MixtureOfExperts(keras.layers.Layer):
         top, experts = tf.math.top_k(noisy, min(k + 1, self.num_experts))
         experts = experts[:, :k]
         gates = tf.nn.softmax(top[:, :k])  # [N, k]
-        one_hot = tf.one_hot(experts, self.num_experts)  # [N, k, E]
-        if weight is not None:
-            one_hot *= weight[:, None, None]
-        importance = tf.reduce_sum(tf.expand_dims(gates, -1) * one_hot, [0, 1])  # [E]
+        counts = tf.ones_like(gates) if weight is None else weight[:, None]
+        importance = self._sum_by_expert(gates * counts, experts)  # [E]
         if noise is not None and k < self.num_experts:
             load = self._load(clean, noisy, scale, top, weight)
         else:
-            load = tf.reduce_sum(one_hot, [0, 1])
+            load = self._sum_by_expert(tf.ones_like(gates) * counts, experts)
         # Balance is about the whole batch, however many replicas share it.
         importance, load = sum_over_replicas([importance, load])
         balance = squared_variation(importance) + squared_variation(load)
@@ -237,6 +235,10 @@ class MixtureOfExperts(keras.layers.Layer):
                 "unused": tf.reduce_sum(tf.cast(importance <= 0, tf.float32)),
             },
         )
+
+    def _sum_by_expert(self, values, experts):
+        """Gives [E], the sums of values [N, k] over the positions of each expert."""
+        return tf.math.unsorted_segment_sum(values, experts, self.num_experts)
 
     def _load(self, clean, noisy, scale, top, weight):
         """Gives [E]: the expected positions per expert if its noise were drawn anew."""

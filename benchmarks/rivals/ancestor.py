@@ -1,0 +1,330 @@
+"""A training step of Tensor2Tensor 1.9.0 against ours: same sizes, same batches.
+
+    python benchmarks/rivals/ancestor.py --peer=peer --python=python3.7 \
+        --models=multimodel_tiny,transformer_tiny,multimodel_base,transformer_base
+
+Everything in one run, on one machine, so that the ratio does not hang on it:
+
+  1. --peer gets a virtual environment `v19` with the ancestor, unless there is one:
+     Python 3.7 (--python), the versions of `ancestor_pins.txt` from the package index,
+     and the repairs of `repair`, without which it does not run.
+  2. Sentence pairs are those of `benchmarks/datagen.py`: 50,000 strings of Home
+     Assistant, or --pairs, a file with a tab between source and target. mm-datagen
+     encodes them (8,192 sub-words); the ancestor can read such shards.
+  3. t2t-trainer trains on its own batches of them, and leaves them behind.
+  4. Our trainer's compiled step trains on these very batches.
+
+Printed per step of both: wall and CPU time (user and system, all threads), and real
+target tokens, padding not counted, per second of each; time until the first step and
+memory, from the start of the process. The ancestor's time has its input pipeline in it,
+in threads beside the step; our batches lie in memory.
+
+Our MultiModel is another one (the paper's), so its sizes are chosen to be no smaller
+than the ancestor's: width, heads, experts, experts per position, layers of encoder and
+decoder alike, and the hidden units of all mixtures together: the ancestor has one more
+in each encoder layer, ours are larger instead. See `SIZES`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+ANCESTOR = "tensor2tensor==1.9.0"
+SEED = 11
+# Ours: model, set, what is changed in it. Theirs: model, hparams; steps and how many of
+# them are not timed. In `expert_size` 2 * 1536 = 512 + 512 + 2048 and
+# 2 * 5120 = 4 * 2048 + 2048, the hidden units of all the ancestor's mixtures.
+MULTIMODEL = (
+    "num_heads=8,num_experts=30,experts_per_position=2,mixer_blocks=1,"
+    "attention_conv_blocks=0,dropout=0.1,label_smoothing=0.1,clip_norm=2.0,"
+    "tie_embeddings=false,"
+)
+SIZES = {
+    "multimodel_tiny": {
+        "ours": MULTIMODEL + "encoder_blocks=2,encoder_moe_after=1,decoder_blocks=2,"
+        "decoder_moe_after=1,expert_size=1536",
+        "theirs": ("multi_model", "batch_size=1024,max_length=256"),
+        "steps": (60, 20),
+    },
+    "multimodel_base": {
+        "ours": MULTIMODEL + "encoder_blocks=4,encoder_moe_after=2,decoder_blocks=4,"
+        "decoder_moe_after=2,expert_size=5120",
+        "theirs": ("multi_model", "batch_size=1024,max_length=256"),
+        "steps": (14, 4),
+    },
+    "transformer_tiny": {
+        "ours": "dropout=0.1,label_smoothing=0.1,clip_norm=0",
+        "theirs": ("transformer", "batch_size=1024,max_length=256"),
+        "steps": (120, 30),
+    },
+    "transformer_base": {
+        "ours": "dropout=0.1,label_smoothing=0.1,clip_norm=0,tie_embeddings=true",
+        "theirs": ("transformer", "batch_size=1024,max_length=256"),
+        "steps": (24, 6),
+    },
+}
+
+
+def flags():
+    """Gives the parsed command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peer", default="peer", help="folder of the ancestor")
+    parser.add_argument("--python", default="python3.7", help="for the ancestor")
+    parser.add_argument("--models", default="multimodel_tiny,transformer_tiny")
+    parser.add_argument("--pairs", help="a file with a tab between source and target")
+    parser.add_argument("--tmp_dir", default="downloads")
+    parser.add_argument("--repeats", type=int, default=1, help="of each, in turn")
+    parser.add_argument("--ours", help=argparse.SUPPRESS)
+    parser.add_argument("--batches", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def install(peer, python):
+    """Makes the ancestor's virtual environment, once."""
+    venv = peer / "v19"
+    if (venv / "ready").exists():
+        return
+    print(f"installing {ANCESTOR} in {venv}", flush=True)
+    subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
+    pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "pip==21.3.1"], check=True)
+    subprocess.run([*pip, "-r", HERE / "ancestor_pins.txt"], check=True)
+    subprocess.run([*pip, "--no-deps", ANCESTOR], check=True)
+    repair(next(venv.glob("lib/python3.*/site-packages/tensor2tensor")))
+    (venv / "ready").touch()
+
+
+def repair(package):
+    """Mends the two lines that keep the ancestor from training on text here.
+
+    Its MultiModel reads `inputs` before the one line that sets it, which text skips;
+    and one of its video models wants a part of TensorFlow that 1.15 no longer has.
+    """
+    for name, found, wanted in (
+        (
+            "models/research/multimodel.py",
+            r"\n( +)(# Project to hidden size if necessary)",
+            r'\n\1inputs = sharded_features["inputs"]\n\1\2',
+        ),
+        ("models/__init__.py", r".*import savp.*\n", ""),
+    ):
+        file = package / name
+        text, count = re.subn(found, wanted, file.read_text("utf-8"), count=1)
+        if not count:
+            sys.exit(f"ancestor.py: nothing to mend in {file}; expected {ANCESTOR}.")
+        file.write_text(text, "utf-8")
+
+
+def encode(asked, folder):
+    """Writes shards of the pairs; gives their pattern and the vocabulary's size."""
+    sys.path.insert(0, str(HERE.parent))
+    import datagen as pairs_of
+
+    from t2t_mm import datagen, vocabulary
+    from t2t_mm.bin import plugins
+    from t2t_mm.problem import get_problem
+
+    if asked.pairs:
+        lines = pathlib.Path(asked.pairs).read_text("utf-8").splitlines()
+        pairs = [tuple(line.split("\t")) for line in lines]
+    else:
+        pairs = pairs_of.read_home_strings(asked.tmp_dir)
+    pairs_of.write_pairs(pairs, folder)
+    os.mkdir(f"{folder}/problem")
+    pathlib.Path(f"{folder}/problem/pairs.py").write_text(pairs_of.PROBLEM, "utf-8")
+    plugins.import_user_dir(f"{folder}/problem")
+    datagen.generate_data(["benchmark_pairs"], folder, folder, progress=False)
+    problem = get_problem("benchmark_pairs")
+    words = vocabulary.load_vocabularies([problem], folder)
+    [size] = vocabulary.vocabulary_sizes([problem], words).values()
+    return f"{folder}/benchmark_pairs-train-?????-of-?????", size
+
+
+def theirs(asked, name, folder, shards, vocabulary):
+    """Trains the ancestor; gives the numbers of its row, and where its batches are."""
+    peer = pathlib.Path(asked.peer).absolute() / "v19" / "bin"
+    model, hparams = SIZES[name]["theirs"]
+    steps, skipped = SIZES[name]["steps"]
+    with tempfile.TemporaryDirectory(dir=folder) as run:
+        marks, batches = f"{run}/marks", f"{folder}/{name}.npz"
+        done = subprocess.run(
+            [
+                *(peer / "python", peer / "t2t-trainer", "--problem=encoded_pairs"),
+                *(f"--t2t_usr_dir={HERE}/ancestor_problem", f"--data_dir={folder}"),
+                *(f"--model={model}", f"--hparams_set={name}", f"--hparams={hparams}"),
+                *(f"--output_dir={run}/out", "--schedule=train"),
+                *(f"--train_steps={steps}", f"--random_seed={SEED}"),
+                "--log_step_count_steps=2",
+            ],
+            capture_output=True,
+            text=True,
+            env=os.environ
+            | {"PAIRS_SHARDS": shards, "PAIRS_VOCABULARY": str(vocabulary)}
+            | {"PAIRS_BATCHES": batches, "PAIRS_MARKS": marks}
+            | {"PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        if done.returncode:
+            sys.exit(f"{done.stderr[-3000:]}\nancestor.py: t2t-trainer failed")
+        lines = pathlib.Path(marks).read_text("utf-8").splitlines()
+    notes = [json.loads(line) for line in lines]
+    parameters = next(note["parameters"] for note in notes if "parameters" in note)
+    steps = [note for note in notes if "step" in note]
+    timed = [note for note in steps if note["step"] - steps[0]["step"] >= skipped]
+    first, last = timed[0], timed[-1]
+    count = last["step"] - first["step"]
+    return {
+        "parameters": parameters,
+        "first s": steps[0]["wall"] - notes[0]["wall"],
+        "ms": 1e3 * (last["wall"] - first["wall"]) / count,
+        "CPU ms": 1e3 * (last["cpu"] - first["cpu"]) / count,
+        "GiB": last["GiB"],
+        "loss": last["loss"],
+        "timed": (first["step"], last["step"]),
+    }, batches
+
+
+def ours(name, path):
+    """Trains our model on the ancestor's batches; prints its numbers as JSON."""
+    begin = time.perf_counter()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+    import numpy as np
+
+    from t2t_mm.bin import command
+    from t2t_mm.configuration import named_hparams, override, parse_overrides
+    from t2t_mm.input_pipeline import batch_signature
+    from t2t_mm.made_up_batches import made_up_problem
+    from t2t_mm.models import build_model
+    from t2t_mm.optimizers import make_optimizer
+    from t2t_mm.problem import Feature
+    from t2t_mm.strategy import make_distribution
+    from t2t_mm.train_step import TrainSteps
+    from t2t_mm.training_state import TrainingState
+
+    command.load_zoo()
+    hparams = named_hparams(name)
+    hparams = override(hparams, **parse_overrides(SIZES[name]["ours"], hparams))
+    arrays = np.load(path)
+    vocabulary = int(arrays["vocabulary"])
+    words = Feature("text", vocabulary="words")
+    problem = made_up_problem("pairs", words, words, "To-Other")
+    keras.utils.set_random_seed(SEED)
+    distribution = make_distribution("one_device")
+    model = build_model(name.split("_")[0], hparams, [problem], {"words": vocabulary})
+    optimizer = make_optimizer(hparams, model.trainable_variables, 1000)
+    state = TrainingState(model, optimizer, [problem.name])
+    signatures = {problem.name: batch_signature(problem)}
+    steps = TrainSteps(state, signatures, hparams.clip_norm, distribution)
+    begin_timed, end_timed = arrays["timed"]
+    batches = [
+        made_batch(arrays[f"inputs{i}"], arrays[f"targets{i}"])
+        for i in range(end_timed)
+    ]
+    loss = steps(problem.name, batches[0])[0].numpy()[0]
+    first = time.perf_counter() - begin
+    for batch in batches[1:begin_timed]:
+        steps(problem.name, batch)[0].numpy()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for batch in batches[begin_timed:]:
+        loss = float(steps(problem.name, batch)[0].numpy()[0])
+    count = end_timed - begin_timed
+    numbers = {
+        "parameters": sum(
+            int(variable.value.shape.num_elements())
+            for variable in model.trainable_variables
+        ),
+        "first s": first,
+        "ms": 1e3 * (time.perf_counter() - wall) / count,
+        "CPU ms": 1e3 * (time.process_time() - cpu) / count,
+        "GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "loss": loss,
+    }
+    print(json.dumps(numbers))
+
+
+def made_batch(inputs, targets):
+    """Gives our form of a batch: ids [B, S] and [B, L], and where they are real."""
+    import tensorflow as tf
+
+    batch = {}
+    for name, ids in (("inputs", inputs), ("targets", targets)):
+        ids = ids.reshape(ids.shape[:2])
+        batch[name] = tf.constant(ids, tf.int32)
+        batch[f"{name}_mask"] = tf.constant(ids != 0)
+    return batch
+
+
+def compare(asked, name, folder, shards, vocabulary):
+    """Runs both on the sizes of a name, and prints their rows and the ratio."""
+    import numpy as np
+
+    rows = {"ancestor": [], "t2t_mm": []}
+    for _ in range(asked.repeats):
+        numbers, path = theirs(asked, name, folder, shards, vocabulary)
+        begin, end = timed = numbers.pop("timed")
+        arrays = dict(np.load(path))
+        np.savez(path, vocabulary=vocabulary, timed=timed, **arrays)
+        targets = [arrays[f"targets{i}"] for i in range(begin, end)]
+        sources = [arrays[f"inputs{i}"] for i in range(begin, end)]
+        rows["ancestor"].append(numbers)
+        done = subprocess.run(
+            [sys.executable, __file__, f"--ours={name}", f"--batches={path}"],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        rows["t2t_mm"].append(json.loads(done.stdout.splitlines()[-1]))
+    tokens = statistics.fmean((ids != 0).sum() for ids in targets)
+    read = statistics.fmean((ids != 0).sum() for ids in sources)
+    examples = statistics.fmean(len(ids) for ids in targets)
+    print(f"\n{name}: {examples:.0f} examples, {tokens:.0f} real target tokens and ")
+    print(f"{read:.0f} source tokens a step, {len(targets)} steps timed")
+    columns = ("first s", 9), ("ms", 9), ("CPU ms", 9), ("tokens/s", 10), ("/CPU-s", 8)
+    columns += ("GiB", 6), ("loss", 6)
+    print(" " * 10 + "  parameters", *(f"{c:>{n}}" for c, n in columns), sep="")
+    best = {}
+    for who, several in rows.items():
+        row = best[who] = min(several, key=lambda one: one["ms"])
+        print(
+            f"{who:<10}{row['parameters'] / 1e6:>10.1f} M{row['first s']:>9.1f}"
+            f"{row['ms']:>9.0f}{row['CPU ms']:>9.0f}{1e3 * tokens / row['ms']:>10.0f}"
+            f"{1e3 * tokens / row['CPU ms']:>8.0f}{row['GiB']:>6.2f}{row['loss']:>6.2f}"
+        )
+    ratios = [best["ancestor"][key] / best["t2t_mm"][key] for key in ("ms", "CPU ms")]
+    print(
+        f"{name}: {ratios[0]:.2f} times the ancestor's target tokens per second, "
+        f"{ratios[1]:.2f} times per CPU-second (target: 3)",
+        flush=True,
+    )
+
+
+def main():
+    """Compares the sizes that were asked for."""
+    asked = flags()
+    if asked.ours:
+        return ours(asked.ours, asked.batches)
+    names = asked.models.split(",")
+    for name in names:
+        if name not in SIZES:
+            sys.exit(f"ancestor.py: {name} came; expected one of {', '.join(SIZES)}.")
+    install(pathlib.Path(asked.peer), asked.python)
+    with tempfile.TemporaryDirectory() as folder:
+        shards, vocabulary = encode(asked, folder)
+        for name in names:
+            compare(asked, name, folder, shards, vocabulary)
+    return None
+
+
+if __name__ == "__main__":
+    main()
