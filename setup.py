@@ -16,6 +16,8 @@ REQUIREMENTS = [
     "absl-py>=2.1",
     "gin-config>=0.5,<0.6",
     "google-crc32c>=1.5",
+    # tensorflow-datasets imports it and asks for it on old Pythons only.
+    "importlib-resources>=6",
     "jinja2>=3.1",
     "jiwer>=4,<5",
     "keras>=3.15,<4",
