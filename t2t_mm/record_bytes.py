@@ -67,23 +67,25 @@ class RawFormat:
 
 
 def packed_examples(
-    problem: Problem, examples: Sequence[Mapping[str, Any]], ids: Mapping[str, list]
+    problem: Problem,
+    examples: Sequence[Mapping[str, Any]],
+    texts: Mapping[str, Sequence[bytes]],
 ) -> list[bytes]:
     """Gives the bytes of a tf.train.Example for each example.
 
     Args:
       problem: whose examples.
       examples: as `RawFormat.unpack` gives them.
-      ids: by text feature, the ids of each example, EOS included.
+      texts: by text feature, the packed ids of each example, EOS included.
     """
     columns = []
     # Keys as protobuf sorts them: of two that begin alike, the longer is first.
     for key in sorted(examples[0], key=_by_bytes) if examples else ():
         feature = problem.features.get(key)
         name = key.encode()
-        prefix = _FIRST + _varint(len(name)) + name
+        prefix = _FIRST + varint(len(name)) + name
         if feature is not None and feature.modality == TEXT:
-            payloads = packed_ids(ids[key])
+            payloads = texts[key]
         elif feature is None or feature.modality == CLASS_LABEL:
             payloads = packed_ids([[example[key]] for example in examples])
         else:
@@ -94,7 +96,7 @@ def packed_examples(
     packed = []
     for row in zip(*columns, strict=True):
         body = b"".join(row)
-        packed.append(_FIRST + _varint(len(body)) + body)
+        packed.append(_FIRST + varint(len(body)) + body)
     return packed
 
 
@@ -104,20 +106,41 @@ def _by_bytes(key: str) -> bytes:
 
 def _entry(prefix: bytes, kind: bytes, payload: bytes) -> bytes:
     """Gives an entry of Features.feature: a key and its list of values."""
-    values = _FIRST + _varint(len(payload)) + payload
-    feature = kind + _varint(len(values)) + values
-    body = prefix + _SECOND + _varint(len(feature)) + feature
-    return _FIRST + _varint(len(body)) + body
+    values = _FIRST + varint(len(payload)) + payload
+    feature = kind + varint(len(values)) + values
+    body = prefix + _SECOND + varint(len(feature)) + feature
+    return _FIRST + varint(len(body)) + body
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """Gives a number in groups of seven bits, the lowest first."""
     groups = []
     while number > 127:
         groups.append(number & 127 | 128)
         number >>= 7
     return bytes([*groups, number])
+
+
+def counted_ids(packed: Sequence[bytes]) -> np.ndarray:
+    """Gives how many numbers each of some `packed_ids` holds, int64 [N]."""
+    content = np.frombuffer(b"".join(packed), np.uint8)
+    # The last byte of a number is below 128, the others are not.
+    ended = np.concatenate([[0], np.cumsum(content < 128)])
+    ends = np.cumsum([0, *map(len, packed)])
+    return np.diff(ended[ends])
+
+
+def unpacked_ids(packed: bytes) -> list[int]:
+    """Gives the numbers of which `packed_ids` made bytes."""
+    numbers, number, shift = [], 0, 0
+    for byte in packed:
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            numbers.append(number)
+            number = shift = 0
+    return numbers
 
 
 def packed_ids(rows: Sequence[Sequence[int]]) -> list[bytes]:

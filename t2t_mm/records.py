@@ -26,6 +26,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from t2t_mm.problem import AUDIO, TEXT, Problem
+from t2t_mm.record_bytes import packed_ids, unpacked_ids
 from t2t_mm.vocabulary import EOS_ID, Vocabulary
 
 # A TFRecord: uint64 length, its checksum, the bytes, their checksum. Source:
@@ -136,22 +137,23 @@ def unpack(content: bytes) -> dict[str, Any]:
     return values
 
 
-def encoded_texts(
+def packed_texts(
     problem: Problem,
     examples: Sequence[Mapping[str, Any]],
     vocabularies: Mapping[str, Vocabulary],
-) -> dict[str, list[list[int]]]:
-    """Gives, for each text feature, the ids of each raw example; they end in EOS."""
-    encoded = {}
+) -> dict[str, list[bytes]]:
+    """Gives, by text feature, the packed ids of each raw example, EOS included."""
+    packed = {}
     for name, feature in problem.features.items():
         if feature.modality == TEXT:
             texts = [example[name].decode("utf-8") for example in examples]
             words = vocabularies[str(feature.vocabulary)]
-            encode = words.spell_batch if feature.spelled else words.encode_batch
-            encoded[name] = encode(texts)
-            for row in encoded[name]:
-                row.append(EOS_ID)
-    return encoded
+            if feature.spelled:
+                spelled = words.spell_batch(texts)
+                packed[name] = packed_ids([[*row, EOS_ID] for row in spelled])
+            else:
+                packed[name] = words.packed_batch(texts)
+    return packed
 
 
 def encoded_values(
@@ -161,9 +163,9 @@ def encoded_values(
 ) -> list[dict]:
     """Replaces the text of unpacked raw examples by ids that end in EOS."""
     encoded = [dict(example) for example in examples]
-    for name, rows in encoded_texts(problem, examples, vocabularies).items():
+    for name, rows in packed_texts(problem, examples, vocabularies).items():
         for example, row in zip(encoded, rows, strict=True):
-            example[name] = row
+            example[name] = unpacked_ids(row)
     return encoded
 
 

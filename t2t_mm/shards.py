@@ -22,7 +22,7 @@ from t2t_mm.manifests import (
 )
 from t2t_mm.problem import AUDIO, TEXT, Problem, get_problem
 from t2t_mm.raw_splits import RawReader
-from t2t_mm.record_bytes import RawFormat, packed_examples
+from t2t_mm.record_bytes import RawFormat, counted_ids, packed_examples
 from t2t_mm.vocabulary import Vocabulary, load_vocabulary, text_vocabulary_names
 from t2t_mm.workers import count
 
@@ -124,15 +124,15 @@ def _write_chunk(
 ) -> np.ndarray:
     form = RawFormat(problem)
     examples = [form.unpack(record) for record in chunk]
-    ids = records.encoded_texts(problem, examples, vocabularies)
-    packed = packed_examples(problem, examples, ids)
+    texts = records.packed_texts(problem, examples, vocabularies)
+    packed = packed_examples(problem, examples, texts)
     rows = np.zeros((len(chunk), records.empty_index(problem).shape[1]), np.int64)
     rows[:, records.SHARD] = shard
     rows[:, records.OFFSET] = [writer.write(record) for record in packed]
     rows[:, records.SIZE] = [len(record) for record in packed]
     for column, (name, feature) in enumerate(problem.features.items(), records.LENGTHS):
         if feature.modality == TEXT:
-            rows[:, column] = [len(row) for row in ids[name]]
+            rows[:, column] = counted_ids(texts[name])
         elif feature.modality == AUDIO:
             rows[:, column] = [example[f"{name}/length"] for example in examples]
         else:

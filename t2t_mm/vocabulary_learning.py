@@ -6,8 +6,10 @@ it was learned from, so that a change of that is noticed. Imports no TensorFlow.
 
 import hashlib
 import io
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
@@ -100,13 +102,19 @@ def learn_vocabulary(
       ValueError: if there is no text.
     """
     unique = dict.fromkeys(escape(text) for text in texts)
-    unique.pop("", None)
-    if not unique:
+    # Blanks and tabs end a word; sentencepiece would count the same words, slower.
+    words = Counter(
+        itertools.chain.from_iterable(
+            text.replace("\t", " ").split(" ") for text in unique
+        )
+    )
+    words.pop("", None)
+    if not words:
         raise ValueError(
             f"Vocabulary '{name}' came without training text; expected text features "
             f"of {', '.join(spec.problems) or 'its problems'}. Check their `generate`."
         )
-    model = _train_subwords(unique, spec.size)
+    model = _train_subwords(words, spec.size)
     path = vocabulary_path(data_dir, name)
     write_atomically(path, model)
     description = {
@@ -117,13 +125,19 @@ def learn_vocabulary(
     return SubwordVocabulary(name, model)
 
 
-def _train_subwords(texts: Iterable[str], size: int) -> bytes:
-    """Runs sentencepiece; byte-pair encoding learns 10 times faster than unigram."""
+def _train_subwords(words: Mapping[str, int], size: int) -> bytes:
+    """Runs sentencepiece on words and how often each comes.
+
+    Byte-pair encoding learns 10 times faster than unigram.
+    """
     import sentencepiece
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=map(_with_cuts, texts),
+        sentence_iterator=(
+            f"{_with_cuts(word)}\t{number}" for word, number in words.items()
+        ),
+        input_format="tsv",
         model_writer=model,
         model_type="bpe",
         vocab_size=size,

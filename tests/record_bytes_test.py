@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from t2t_mm import records
 from t2t_mm.problem import Feature, Problem
-from t2t_mm.record_bytes import RawFormat, packed_examples, packed_ids
+from t2t_mm.record_bytes import (
+    RawFormat,
+    counted_ids,
+    packed_examples,
+    packed_ids,
+    unpacked_ids,
+)
 
 TEXT = Feature("text", vocabulary="bytes")
 FEATURES = {
@@ -59,14 +65,15 @@ def test_examples_are_packed_as_one_by_one(modality, data):
         records.pack(example | {name: rows[name][place] for name in texts})
         for place, example in enumerate(examples)
     ]
-    assert packed_examples(problem_of(modality), examples, rows) == expected
+    packed = {name: packed_ids(rows[name]) for name in texts}
+    assert packed_examples(problem_of(modality), examples, packed) == expected
 
 
 def test_large_pictures_are_packed_as_one_by_one():
     examples = [{"inputs": bytes(size), "targets": b"x"} for size in (127, 128, 70_000)]
-    rows = {"targets": [[5, 1]] * 3}
+    packed = {"targets": packed_ids([[5, 1]] * 3)}
     expected = [records.pack(one | {"targets": [5, 1]}) for one in examples]
-    assert packed_examples(problem_of("image"), examples, rows) == expected
+    assert packed_examples(problem_of("image"), examples, packed) == expected
 
 
 def test_numbers_are_varints_end_to_end():
@@ -78,3 +85,10 @@ def test_numbers_are_varints_end_to_end():
         b"\x80\x80\x01" + b"\xff" * 8 + b"\x7f",
     ]
     assert packed_ids([]) == []
+
+
+@given(rows=st.lists(ids))
+def test_packed_numbers_are_counted_and_come_back(rows):
+    packed = packed_ids(rows)
+    assert counted_ids(packed).tolist() == [len(row) for row in rows]
+    assert [unpacked_ids(one) for one in packed] == rows

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from t2t_mm import vocabulary
 from t2t_mm.problem import NUM_SPELLED, Feature, Problem
-from t2t_mm.vocabulary import VocabularySpec
+from t2t_mm.record_bytes import packed_ids
+from t2t_mm.vocabulary import EOS_ID, SubwordVocabulary, VocabularySpec
 from t2t_mm.vocabulary_learning import learn_vocabulary
 
 TEXTS = ["the cat sat", "the dog  sat", "(S (NP the dog )NP )S", "l'eau, don't", "12"]
@@ -49,6 +50,51 @@ def test_decoding_stops_at_eos_and_skips_padding(words):
     ids = words.encode("the cat")
     assert words.decode([0, *ids, 1, *ids, 0]) == "the cat"
     assert words.decode([1]) == words.decode([]) == ""
+
+
+@given(text=any_text)
+@settings(max_examples=300, deadline=None)
+@example(text="")
+@example(text=" ")
+@example(text="  two  blanks  ")
+@example(text="a\tb\nc\u3000d\u00a0e \0 <0x41> </s> <unk>")
+@example(text="\u2581\u2581 \u241b")
+def test_ids_word_by_word_are_those_of_the_whole_text(words, text):
+    [expected] = packed_ids([[*words.encode(text), EOS_ID]])
+    assert words.packed_batch([text]) == [expected]
+    assert words.packed_batch([text]) == [expected]  # now that its words are known
+
+
+def test_sub_words_with_blanks_inside_are_found_in_the_whole_text(tmp_path):
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["of the dog", "of the cat"] * 9),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=300,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        split_by_whitespace=False,
+        minloglevel=2,
+    )
+    words = SubwordVocabulary("w", model.getvalue())
+    pieces = [words.piece(one) for one in words.encode("of the dog")]
+    assert pieces == ["\u2581of\u2581the\u2581dog"]
+    [expected] = packed_ids([[*words.encode("of the dog"), EOS_ID]])
+    assert words.packed_batch(["of the dog"]) == [expected]
+
+
+def test_few_words_are_remembered(words, monkeypatch):
+    monkeypatch.setattr(vocabulary, "_MAX_REMEMBERED", 30)
+    before = words.packed_batch(["a dog", "one two"])
+    for number in range(40):
+        words.packed_batch([f"word{number}"])
+    assert len(words._packed_words) < 20
+    assert words.packed_batch(["a dog", "one two"]) == before
 
 
 def test_a_batch_gives_the_ids_of_each_text(words):
