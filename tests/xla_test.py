@@ -37,7 +37,7 @@ SMALL = {
     **{"image_flip": False, "image_min_crop_area": 1.0, "image_max_shift": 0.0},
     **{"image_saturation_jitter": 0.0, "image_colour_jitter": 0.0},
     **{"spec_augment": False, "audio_speed_change": 0.0, "audio_noise": 0.0},
-    **{"audio_merging": False},
+    **{"audio_merging": False, "audio_blocks": 1, "audio_dropout": 0.0},
     **{"audio_stages": 1, "audio_filters": 4, "audio_alignment_weight": 0.0},
 }
 
@@ -91,7 +91,7 @@ RANDOM = {
     **{"dropout": 0.1, "image_flip": True, "image_min_crop_area": 0.5},
     **{"image_max_shift": 0.1, "image_saturation_jitter": 0.2},
     **{"image_colour_jitter": 0.2, "spec_augment": True, "audio_speed_change": 0.1},
-    **{"audio_noise": 0.1, "audio_blocks": 1, "audio_dropout": 0.1},
+    **{"audio_noise": 0.1, "audio_dropout": 0.1},
     **{"gradient_accumulation": 2, "gradient_conflicts": "project"},
     **{"loss_balancing": True, "ema_decay": 0.9},
 }

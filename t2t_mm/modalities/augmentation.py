@@ -10,7 +10,6 @@ or [B, T] is true for a corner, or beginning, of each that is real.
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 # How bright a colour seems. Source: Rec. ITU-R BT.601.
@@ -71,23 +70,50 @@ def cropped(
     Returns:
       float [B, H, W, C]; a box of the whole gives the picture itself.
     """
-    top, left, height, width = boxes
+    top, left, height, width = (part[:, None] for part in boxes)
     real = tf.cast(mask, tf.float32)
-    num_rows = tf.reduce_max(tf.reduce_sum(real, 1), 1)  # [B]
-    num_columns = tf.reduce_max(tf.reduce_sum(real, 2), 1)
+    num_rows = tf.reduce_max(tf.reduce_sum(real, 1), 1, keepdims=True)  # [B, 1]
+    num_columns = tf.reduce_max(tf.reduce_sum(real, 2), 1, keepdims=True)
+    row, column = pixels(images)
     # The middle of output pixel x, x + 1/2, lies at left + (x + 1/2) * width.
-    right = left * num_columns + 0.5 * width - 0.5
-    down = top * num_rows + 0.5 * height - 0.5
-    zeros = tf.zeros_like(width)
-    matrix = tf.stack([width, zeros, right, zeros, height, down, zeros, zeros], 1)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=matrix,
-        output_shape=tf.shape(images)[1:3],
-        fill_value=np.float32(0.0),
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
+    return read_at(
+        images,
+        top * num_rows + (row + 0.5) * height - 0.5,
+        left * num_columns + (column + 0.5) * width - 0.5,
     )
+
+
+def pixels(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives the numbers of rows and of columns: float [1, H], [1, W]."""
+    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+    return tf.range(height)[None], tf.range(width)[None]
+
+
+def read_at(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Gives pictures read at other places, bilinearly; beyond an edge, what is there.
+
+    In plain gathers, since XLA has no operation for it.
+
+    Args:
+      images: float [B, H, W, C].
+      rows: float [B, H'], where each row is read, in pixels.
+      columns: float [B, W'].
+
+    Returns:
+      float [B, H', W', C].
+    """
+    for axis, places in ((1, rows), (2, columns)):
+        last = tf.shape(images)[axis] - 1
+        places = tf.clip_by_value(places, 0.0, tf.cast(last, tf.float32))
+        floor = tf.floor(places)
+        share = (places - floor)[..., None]
+        share = share[:, :, None] if axis == 1 else share[:, None]
+        before = tf.cast(floor, tf.int32)
+        after = tf.minimum(before + 1, last)
+        first = tf.gather(images, before, axis=axis, batch_dims=1)
+        second = tf.gather(images, after, axis=axis, batch_dims=1)
+        images = first + (second - first) * share
+    return images
 
 
 def saturated(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,6 @@
 """Pictures: Xception's entry flow (MultiModel, section 2.5.2)."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from t2t_mm.layers.convolution import ConvRes, ConvStep, masked
@@ -205,27 +204,10 @@ class ImageModality(Modality):
 
 def _transform(images, shift, zoom, mirror, size):
     """Moves [B, H, W, C] by shift [B, 2] pixels about the centre, zoomed, mirrored."""
+    row, column = augmentation.pixels(images)
     centre = (size - 1.0) / 2.0
-    zeros = tf.zeros_like(zoom[:, 0])
-    across, down = zoom[:, 0] * mirror[:, 0], zoom[:, 0]
-    matrix = tf.stack(
-        [
-            across,
-            zeros,
-            centre[0] * (1.0 - across) + shift[:, 0],
-            zeros,
-            down,
-            centre[1] * (1.0 - down) + shift[:, 1],
-            zeros,
-            zeros,
-        ],
-        1,
-    )
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=matrix,
-        output_shape=tf.shape(images)[1:3],
-        fill_value=np.float32(1.0),
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
+    return augmentation.read_at(
+        images,
+        centre[1] + (row - centre[1]) * zoom + shift[:, 1:],
+        centre[0] + (column - centre[0]) * zoom * mirror + shift[:, :1],
     )

@@ -48,10 +48,8 @@ CAPACITY = MULTIMODEL | {"expert_dispatch": "capacity", "expert_capacity_factor"
 CASES = {
     "transformer, momentum": ("transformer", TRANSFORMER | {"optimizer": "momentum"}),
     "multimodel, adam": ("multimodel", MULTIMODEL),
-    "multimodel, capacity": (
-        "multimodel",
-        MULTIMODEL | {"expert_dispatch": "capacity"},
-    ),
+    "multimodel, capacity": ("multimodel", CAPACITY),
+    "multimodel, fixed shapes": ("multimodel", CAPACITY),
     "accumulation": ("transformer", TRANSFORMER | {"gradient_accumulation": 3}),
     "PCGrad": (
         "transformer",
