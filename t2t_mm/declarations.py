@@ -100,6 +100,25 @@ def read(reference: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
     return [_whole(name, declared, f"--problem={reference}", os.getcwd(), name, {})], {}
 
 
+def names_in(reference: str) -> list[str]:
+    """Gives the names of the problems that a declaration declares.
+
+    Nothing else of it is read, so what it says of files need not be there.
+
+    Raises:
+      FileNotFoundError, ValueError: if the file is not there, or is no TOML.
+
+    Example:
+      >>> names_in("tfds:wmt14_translate/de-en")
+      ['tfds_wmt14_translate_de_en']
+    """
+    if not reference.endswith(SUFFIX):
+        return [_read_line(reference)[0]]
+    path = os.path.expanduser(reference)
+    problems = _content_of(path).get("problems")
+    return list(problems) if isinstance(problems, dict) else [_stem_of(path)]
+
+
 def _read_line(reference: str) -> tuple[str, dict[str, Any]]:
     scheme, _, rest = reference.partition(":")
     place, _, query = rest.partition("?")
@@ -132,10 +151,14 @@ def _name_of(stem: str) -> str:
     return re.sub(r"\W+", "_", stem.lower()).strip("_") or "declared"
 
 
-def _read_file(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _stem_of(path: str) -> str:
+    return _name_of(os.path.basename(path).removesuffix(SUFFIX))
+
+
+def _content_of(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            content = tomllib.load(file)
+            return tomllib.load(file)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is not there; a TOML file that declares problems was expected. "
@@ -146,7 +169,11 @@ def _read_file(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
             f"{path} is no TOML: {error}. Expected lines such as "
             'kind = "text_to_text". Correct it.'
         ) from error
-    stem = _name_of(os.path.basename(path).removesuffix(SUFFIX))
+
+
+def _read_file(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    content = _content_of(path)
+    stem = _stem_of(path)
     folder = os.path.dirname(os.path.abspath(path))
     vocabularies = _vocabularies(content.pop("vocabularies", {}), path)
     rates = content.pop("rates", {})

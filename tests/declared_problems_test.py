@@ -69,6 +69,11 @@ def test_the_walk_through_of_the_page_works_from_files_to_answers(folder, capsys
     assert mm_decoder.main([run, "--problem=pets", *files]) == 0
     assert answers.read_text().split()[0] in ("cat", "dog")
     assert mm_eval.main([run, "--problem=sentences", "--limit=2"]) == 0
+    (folder / "joint.toml").write_text(toml_of_the_page()[0])
+    assert mm_decoder.main([run, toml, *files]) == 2
+    message = "joint.toml declares pets, sentences; one problem was expected"
+    assert message in capsys.readouterr().err
+    assert mm_eval.main([run, toml, "--limit=2"]) == 0
     assert "sentences" in capsys.readouterr().out
     assert mm_trainer.main([run, "--train_steps=3", "--eval_examples=1"]) == 0
 
@@ -166,6 +171,45 @@ def test_any_data_set_of_tfds_is_a_problem_by_its_name(tmp_path):
     assert (mnist.inputs.height, mnist.inputs.channels) == (28, 1)
     found = [e["targets"] for e in mnist.generate("test", str(tmp_path))]
     assert found == list("012345")
+
+
+@pytest.mark.parametrize(
+    "line, name, made, question",
+    [
+        ("tfds:mnist", "tfds_mnist", "mnist", ""),
+        (
+            "tfds:wmt14_translate/de-en?inputs=en&targets=de&name=ende",
+            "ende",
+            "wmt14_translate/de-en",
+            "the dog",
+        ),
+    ],
+)
+def test_a_data_set_of_tfds_trains_from_the_command_line(
+    tmp_path, capsys, line, name, made, question
+):
+    make_tfds(tmp_path / "tmp", made, num_examples=40)
+    problem, data = f"--problem={line}", f"--data_dir={tmp_path / 'data'}"
+    tmp, run = f"--tmp_dir={tmp_path / 'tmp'}", f"--output_dir={tmp_path / 'run'}"
+    assert mm_datagen.main([problem, data, tmp, "--num_processes=1"]) == 0
+    assert mm_datagen.main([problem, data, tmp, "--verify"]) == 0
+    arguments = ["--model=transformer", "--hparams_set=transformer_tiny"]
+    arguments += [f"--hparams={SMALL}", "--train_steps=2", "--eval_examples=1"]
+    assert mm_trainer.main([problem, data, run, *arguments]) == 0
+    # The run knows its problem: by name, and by what declared it, without the source.
+    (tmp_path / "tmp").rename(tmp_path / "gone")
+    registry.problems.forget(name)
+    (tmp_path / "one.png").write_bytes(png(np.zeros((28, 28), np.uint8)))
+    asked, answers = tmp_path / "asked", tmp_path / "answers"
+    asked.write_text(f"{question or tmp_path / 'one.png'}\n")
+    files = [f"--decode_from_file={asked}", f"--decode_to_file={answers}"]
+    for wanted in (f"--problem={name}", problem):
+        assert mm_decoder.main([run, wanted, *files]) == 0
+        assert len(answers.read_text().split("\n")) == 2
+        answers.unlink()
+    capsys.readouterr()
+    assert mm_eval.main([run, problem, "--limit=2"]) == 0
+    assert re.search(rf"^{name} +2 ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_one_line_declares_a_table(folder):

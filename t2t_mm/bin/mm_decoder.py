@@ -48,7 +48,10 @@ def define_flags(values: flags.FlagValues) -> None:
     command.define_run_flags(values)
     run_flags.define_checkpoint_flags(values)
     flags.DEFINE_string(
-        "problem", None, "one of the run's problems", flag_values=values
+        "problem",
+        None,
+        "one of the run's problems, or the .toml or line that declared it",
+        flag_values=values,
     )
     command.define_path(
         values, "decode_from_file", None, "inputs, a line each; - for standard input"
@@ -99,7 +102,7 @@ def decode(values: flags.FlagValues) -> None:
     _check_sources(values)
     settings = run_flags.decode_settings_from_flags(values)
     with run_flags.loaded_run(values) as run:
-        run.problem(values.problem, values.command)
+        values.problem = run_flags.problem_asked(run, values.problem, values.command)
         if values.split:
             _decode_split(run, settings, values)
         elif values.score_file or values.decode_from_file or not sys.stdin.isatty():

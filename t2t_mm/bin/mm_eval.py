@@ -75,9 +75,10 @@ def score(values: flags.FlagValues) -> None:
 
 def _score_run(run: Any, settings: Any, values: flags.FlagValues) -> None:
     from t2t_mm import evaluation, manifests
-    from t2t_mm.mixture import parse_problems
 
-    names = parse_problems(values.problem).problems if values.problem else run.problems
+    names = list(run.problems)
+    if values.problem:
+        names = run_flags.problems_asked(run, values.problem)
     problems = [run.problem(name) for name in names]
     for problem in problems:
         manifest = manifests.check_manifest(run.data_dir, problem)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from t2t_mm import declarations
 from t2t_mm.bin import command
+from t2t_mm.mixture import parse_problems
 
 if TYPE_CHECKING:
     from t2t_mm.decode_settings import DecodeHParams
@@ -102,6 +104,52 @@ def loaded_run(values: flags.FlagValues) -> Iterator["Run"]:
     configuration.refuse_unused_gin_bindings("train.", "hparams.")
     yield inference.load_run(path, data_dir=values.data_dir, step=step)
     configuration.refuse_unused_gin_bindings()
+
+
+def problems_asked(run: "Run", names: str) -> list[str]:
+    """Gives the run's problems that a comma list means.
+
+    Args:
+      run: what was trained.
+      names: problems of the run, mixtures, or what they were declared with: a path
+        that ends in .toml, a line such as tfds:mnist.
+
+    Raises:
+      ValueError: if one is no problem of the run.
+    """
+
+    found: list[str] = []
+    for part in filter(None, map(str.strip, names.split(","))):
+        if part in run.problems:
+            found.append(part)
+        elif declarations.is_reference(part):
+            found += declarations.names_in(part)
+        else:
+            found += parse_problems(part).problems
+    return [run.problem(name).name for name in dict.fromkeys(found)]
+
+
+def problem_asked(run: "Run", name: str, command: str | None = None) -> str:
+    """Gives the one problem of the run that a name means, as `problems_asked`.
+
+    Args:
+      run: what was trained.
+      name: of the problem, or what it was declared with.
+      command: that it is asked under; None for its own.
+
+    Raises:
+      ValueError: if it is none, or several, or the command does not fit.
+    """
+    found = [name]
+    if name not in run.problems and declarations.is_reference(name):
+        found = problems_asked(run, name)
+    if len(found) > 1:
+        raise ValueError(
+            f"--problem={name} declares {', '.join(found)}; one problem was expected. "
+            f"Name it: --problem={found[0]}."
+        )
+    run.problem(found[0], command)
+    return found[0]
 
 
 def _path(values: flags.FlagValues) -> str:
