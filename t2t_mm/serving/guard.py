@@ -11,7 +11,15 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from t2t_mm.serving.limits import FULL, TOO_LARGE, TOO_SLOW, UNKNOWN, Limits, Refused
+from t2t_mm.serving.limits import (
+    FULL,
+    MALFORMED,
+    TOO_LARGE,
+    TOO_SLOW,
+    UNKNOWN,
+    Limits,
+    Refused,
+)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,6 +39,7 @@ _POLICY = (
 )
 # Gradio answers many more addresses: for its authors' tools, for pages on other
 # servers, for whatever a link names. Our page and the API need these alone.
+_OF_GRADIO = "/gradio_api/"
 _SERVED = re.compile(
     r"/(|api(/.*)?|healthz|openapi\.json|config/?|theme\.css|favicon\.ico|robots\.txt"
     r"|manifest\.json|pwa_icon(/.*)?|(assets|static|svelte)/.*"
@@ -72,15 +81,32 @@ class Guard:
         except Refused as error:
             await state.refuse(error.status, str(error))
         # A fault of ours or of a library must not tell a stranger how we look inside.
-        except Exception:
-            _LOG.exception("%s %s failed", scope["method"], scope["path"])
+        except Exception as error:
+            if scope["path"].startswith(_OF_GRADIO):
+                shown = repr(error)[:200]
+                _LOG.warning("%s %s: %s", scope["method"], scope["path"], shown)
+            else:
+                _LOG.exception("%s %s failed", scope["method"], scope["path"])
+            state.has_failed = True
+        finally:
+            self._held_bytes -= len(body)
+        if state.has_failed:
+            await self._refuse_failed(scope, state)
+
+    async def _refuse_failed(self, scope: Message, state: "_Sending") -> None:
+        if scope["path"].startswith(_OF_GRADIO):
+            # Gradio raises whatever comes of numbers that its page never sends.
+            await state.refuse(
+                MALFORMED,
+                "The page's own address cannot do anything with this request; expected "
+                "what the page sends. Reload the page.",
+            )
+        else:
             await state.refuse(
                 500,
                 "The server made a mistake with this request; expected an answer. "
                 "Its log says more; try another request.",
             )
-        finally:
-            self._held_bytes -= len(body)
 
     def _hold(self, part: bytes, body: bytearray) -> None:
         body += part
@@ -151,13 +177,25 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 class _Sending:
-    """Passes an answer on, with our headers; knows whether it has begun."""
+    """Passes an answer on, with our headers; knows whether it has begun.
+
+    What is sent with status 500 is kept back: `Guard` says it in our words.
+
+    Attributes:
+      has_failed: whether there was a fault.
+    """
 
     def __init__(self, send: Send):
         self._send = send
         self._has_begun = False
+        self.has_failed = False
 
     async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if message["status"] == 500:
+                self.has_failed = True
+        if self.has_failed:
+            return
         if message["type"] == "http.response.start":
             self._has_begun = True
             names = {name.lower() for name, _ in HEADERS}
@@ -175,7 +213,7 @@ class _Sending:
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        await self(
-            {"type": "http.response.start", "status": status, "headers": headers}
-        )
+        self._has_begun = True
+        start = {"status": status, "headers": [*headers, *HEADERS]}
+        await self._send({"type": "http.response.start", **start})
         await self._send({"type": "http.response.body", "body": body})

@@ -6,6 +6,7 @@ happens on a click is in `clicks`.
 
 import functools
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,23 +52,31 @@ element.addEventListener("keydown", (event) => {
 """
 
 
-def _of_own_files(widget: Any) -> Any:
-    """Gives a widget that takes uploaded files and never fetches one from an address.
+def _keep_to(folder: str, blocks: gr.Blocks) -> None:
+    """Lets the page take and show files of one folder only, and fetch no addresses.
 
-    Gradio's would: whoever can reach the page could make the server call others.
+    Mounted in another application, Gradio does not ask where a file lies that a request
+    names: whoever can reach the page could make the server read its own files.
     """
-    move = widget.async_move_resource_to_block_cache
+    root = os.path.realpath(folder)
 
-    async def move_own(path: Any) -> Any:
-        if "://" in str(path):
-            raise ValueError(
-                f"The address {str(path)[:120]} came as a file; expected an uploaded "
-                "one. Upload it."
-            )
-        return await move(path)
+    def kept(move: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        async def move_own(path: Any) -> Any:
+            place = os.path.realpath(str(path))
+            if "://" in str(path) or os.path.commonpath([root, place]) != root:
+                raise ValueError(
+                    f"The file {str(path)[:120]!r} came; expected one that was "
+                    "uploaded to the page. Upload it."
+                )
+            return await move(path)
 
-    widget.async_move_resource_to_block_cache = move_own
-    return widget
+        return move_own
+
+    for block in blocks.blocks.values():
+        # Set as an item: mypy knows methods for constants.
+        vars(block)["async_move_resource_to_block_cache"] = kept(
+            block.async_move_resource_to_block_cache
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ def make_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> gr.Blo
       service: what answers.
       desk: where it answers.
       shelf: the gallery.
-      folder: an empty one for the examples' files.
+      folder: an empty one for the examples' files; Gradio's own lie in it, too.
     """
     clicks = Clicks(service, desk, shelf, folder)
     num_problems = len(service.run.problems)
@@ -150,6 +159,7 @@ def make_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> gr.Blo
         widgets = _panel(clicks)
         cards = gr.HTML(js_on_load=_CARD_CLICKS, elem_id="gallery")
         _connect(clicks, widgets, blocks, cards)
+    _keep_to(folder, blocks)
     blocks.queue(
         max_size=4 * service.limits.max_queue,
         default_concurrency_limit=2 * service.limits.max_queue,
@@ -232,11 +242,11 @@ def _inputs(limits: Limits) -> dict[str, Any]:
         "text": text,
         "picture_box": picture_box,
         "tabs": tabs,
-        "picture": _of_own_files(picture),
+        "picture": picture,
         "board": board,
         "is_drawing": is_drawing,
         "sound_box": sound_box,
-        "sound": _of_own_files(sound),
+        "sound": sound,
     }
 
 

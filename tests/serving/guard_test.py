@@ -93,6 +93,21 @@ def test_a_fault_is_told_without_its_secrets(caplog):
     assert "secret of the house" in caplog.text
 
 
+def test_a_fault_at_the_pages_own_addresses_is_what_the_request_deserves(caplog):
+    async def answer_500(scope, receive, send):
+        start = {"type": "http.response.start", "status": 500, "headers": []}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"secret of the house"})
+
+    for application in (fail, answer_500):
+        path = "/gradio_api/queue/join"
+        status, headers, body = visit(application, [part(b"")], path=path)
+        assert status == 400 and "Reload the page" in json.loads(body)["error"]
+        assert set(HEADERS) <= set(headers)
+    status, _, body = visit(answer_500, [part(b"")])
+    assert status == 500 and b"secret" not in body
+
+
 def test_many_bodies_at_once_are_refused_and_counted_down():
     guard = Guard(echo, LIMITS)
     guard._held_bytes = LIMITS.max_held_bytes

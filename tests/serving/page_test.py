@@ -177,13 +177,16 @@ def clicked_ask(client, picture):
 
 
 @pytest.mark.parametrize(
-    "path", ["http://127.0.0.1:9/a.png", "https://example.org/a.png", "/etc/passwd"]
+    "path", ["http://127.0.0.1:9/a.png", "https://example.org/a.png", "own.png"]
 )
 def test_no_address_and_no_file_of_the_server_is_taken_for_an_upload(
-    client, monkeypatch, path
+    client, monkeypatch, path, tmp_path
 ):
     from gradio import processing_utils
 
+    if path == "own.png":  # a picture that could be read
+        path = str(tmp_path / path)
+        (tmp_path / "own.png").write_bytes(png())
     fetched = []
 
     async def fetch(url, **options):
@@ -194,4 +197,20 @@ def test_no_address_and_no_file_of_the_server_is_taken_for_an_upload(
     picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
     told = clicked_ask(client, picture)
     assert '"process_completed"' in told and '"success":false' in told
-    assert "root:" not in told and not fetched
+    assert not fetched
+
+
+# Gradio leaves the file of a picture open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_was_uploaded_is_taken(client):
+    files = {"files": ("a.png", png())}
+    (path,) = client.post("/gradio_api/upload", files=files).json()
+    told = clicked_ask(client, {"path": path, "meta": {"_type": "gradio.FileData"}})
+    assert '"success":true' in told
+
+
+def test_an_event_that_the_page_has_not_is_refused(client):
+    body = {"data": [], "fn_index": 10**6, "session_hash": "stranger"}
+    answer = client.post("/gradio_api/queue/join", json=body)
+    assert answer.status_code == 400 and "Reload the page" in answer.json()["error"]
