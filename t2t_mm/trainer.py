@@ -255,6 +255,8 @@ def train(
             )
             log.say(said)
             log.say(f"Run in {output_dir}, from step {state.step} to {train_steps}.")
+            if state.step >= train_steps:
+                log.say("Nothing is left to train: raise --train_steps to go on.")
             run.train_until(start + 60 * max_minutes if max_minutes else math.inf)
     if distribution.is_chief:
         configuration.save_operative_gin(output_dir)

@@ -1,14 +1,13 @@
 """Fixtures that several tests share."""
 
 import contextlib
-import os
 import subprocess
 import sys
 
 import pytest
 
 from t2t_mm import registry
-from t2t_mm.bin import command, plugins
+from t2t_mm.bin import command
 from tests.made.quick_runs import (  # noqa: F401
     cheap_evaluation,
     constant_evaluation,
@@ -16,6 +15,7 @@ from tests.made.quick_runs import (  # noqa: F401
     quick_zoo,
     train_quickly,
 )
+from tests.made.user_folders import SMALL_PROBLEMS, registered
 
 
 @contextlib.contextmanager
@@ -51,17 +51,11 @@ def own_registries():
         yield
 
 
-SMALL_PROBLEMS = os.path.join(os.path.dirname(__file__), "small_problems")
-
-
 @pytest.fixture
-def small_problems(own_registries, monkeypatch):
+def small_problems(own_registries):
     """The small problems of tests/small_problems, registered for one test."""
-    monkeypatch.delitem(sys.modules, "small_problems", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    plugins.import_user_dir(SMALL_PROBLEMS)
-    yield sys.modules["small_problems"]
-    del sys.modules["small_problems"]
+    with registered(SMALL_PROBLEMS) as module:
+        yield module
 
 
 @pytest.fixture(scope="session")
@@ -82,12 +76,8 @@ def small_data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small_zoo(registries_of_the_module):
     """The small problems, registered for a module of tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "small_problems", raising=False)
-        patch.setattr(sys, "path", list(sys.path))
-        plugins.import_user_dir(SMALL_PROBLEMS)
+    with registered(SMALL_PROBLEMS):
         yield
-        sys.modules.pop("small_problems", None)
 
 
 SMALL_NAMES = ("small_reverse", "small_tones", "small_colours", "small_captions")
@@ -106,9 +96,7 @@ def small_run(small_data, tmp_path_factory):
     from tests.made.runs import write_run
 
     folder = str(tmp_path_factory.mktemp("small_run"))
-    with registries_restored(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", list(sys.path))
-        plugins.import_user_dir(SMALL_PROBLEMS)
+    with registries_restored(), registered(SMALL_PROBLEMS):
         hparams = configuration.override(
             configuration.named_hparams("multimodel_tiny"),
             **{"hidden_size": 16, "num_heads": 2, "num_experts": 5, "expert_size": 7},
@@ -124,5 +112,4 @@ def small_run(small_data, tmp_path_factory):
             steps=(3, 5),
             add=lambda shape: 0.1 * rng.normal(size=shape),
         )
-        del sys.modules["small_problems"]
     return folder

@@ -1,17 +1,12 @@
-"""A run that was stopped, in whatever way, goes on as if it had not been."""
+"""A run that was stopped goes on as if it had not been; kills: `killed_runs_test`."""
 
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 
 from t2t_mm import checkpoints, training_log
 from tests.made.quick_runs import (
-    QUICK_NAMES,
-    QUICK_PROBLEMS,
     check_equal_runs,
     lines_of,
     saved_values,
@@ -86,26 +81,3 @@ def test_ctrl_c_before_an_evaluation_leaves_it_to_the_next_call(
     train_quickly(train_steps=4)
     steps = [line["step"] for line in lines_of(tmp_path / "run", "eval")]
     assert steps == [3, 3, 4, 4]
-
-
-def test_a_kill_at_any_moment_loses_nothing(train_quickly, tmp_path, quick_data):
-    train_quickly("whole", train_steps=24, eval_frequency=4, log_frequency=1)
-    run_dir = str(tmp_path / "killed")
-    command = [sys.executable, "-m", "t2t_mm.bin.mm_trainer", "--train_steps=1000"]
-    command += [f"--output_dir={run_dir}", f"--data_dir={quick_data}"]
-    command += [f"--t2t_usr_dir={QUICK_PROBLEMS}", f"--problem={','.join(QUICK_NAMES)}"]
-    command += ["--model=quick_bag", "--hparams_set=quick_tiny"]
-    command += ["--eval_frequency=4", "--log_frequency=1"]
-    log = os.path.join(run_dir, "metrics.jsonl")
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            if os.path.exists(log) and os.path.getsize(log):
-                with open(log, "rb") as file:
-                    if b'{"step": 5,' in file.read():
-                        break
-            time.sleep(0.005)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert not checkpoints.newest_checkpoint(run_dir).endswith("ckpt-24")
-    train_quickly("killed", train_steps=24, eval_frequency=4, log_frequency=1)
-    check_equal_runs(str(tmp_path / "whole"), run_dir)

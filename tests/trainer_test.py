@@ -23,15 +23,16 @@ def test_each_step_trains_the_problem_that_was_drawn(
 
 
 def test_evaluation_comes_at_each_multiple_and_at_the_end(
-    train_quickly, tmp_path, cheap_evaluation
+    train_quickly, tmp_path, cheap_evaluation, capsys
 ):
     train_quickly(eval_frequency=3, eval_examples=7)
     names = QUICK_NAMES
     assert cheap_evaluation == [(name, "dev", 7) for name in names] * 3
     steps = [line["step"] for line in lines_of(tmp_path / "run", "eval")]
     assert steps == [3, 3, 6, 6, 8, 8]
-    train_quickly(eval_frequency=3)
+    train_quickly(eval_frequency=3, progress=True)
     assert len(cheap_evaluation) == 6, "a finished run is not evaluated again"
+    assert "Nothing is left to train: raise --train_steps" in capsys.readouterr().out
     train_quickly(eval_frequency=0, train_steps=10)
     assert [line["step"] for line in lines_of(tmp_path / "run", "eval")][6:] == [10, 10]
 

@@ -106,7 +106,7 @@ def read_at(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor
         last = tf.shape(images)[axis] - 1
         places = tf.clip_by_value(places, 0.0, tf.cast(last, tf.float32))
         floor = tf.floor(places)
-        share = (places - floor)[..., None]
+        share = tf.cast(places - floor, images.dtype)[..., None]
         share = share[:, :, None] if axis == 1 else share[:, None]
         before = tf.cast(floor, tf.int32)
         after = tf.minimum(before + 1, last)

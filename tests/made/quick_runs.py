@@ -5,15 +5,12 @@
 
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
 
-from t2t_mm.bin import plugins
+from tests.made.user_folders import QUICK_PROBLEMS, registered
 
-TESTS = os.path.dirname(os.path.dirname(__file__))
-QUICK_PROBLEMS = os.path.join(TESTS, "quick_problems")
 QUICK_NAMES = ["quick_reverse", "quick_copy"]
 TIMINGS = ("seconds", "tokens_per_second")
 
@@ -21,12 +18,8 @@ TIMINGS = ("seconds", "tokens_per_second")
 @pytest.fixture(scope="module")
 def quick_zoo(registries_of_the_module):
     """The quick problems, their model and its set, registered for a module of tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "quick_problems", raising=False)
-        patch.setattr(sys, "path", list(sys.path))
-        plugins.import_user_dir(QUICK_PROBLEMS)
+    with registered(QUICK_PROBLEMS):
         yield
-        sys.modules.pop("quick_problems", None)
 
 
 @pytest.fixture(scope="module")
