@@ -1,6 +1,7 @@
 # Each target makes .venv and installs everything by itself.
 #   make demo   data, training, evaluation and report of eight problems in one model
-#   make test   the tests; make test-slow: thousands of damaged files, for minutes
+#   make test   the tests; make test-slow: 20 kills, replicas with each kind of update,
+#               thousands of damaged files, for a quarter of an hour
 #   make test-browser, make test-load: the page of mm-serve in Chromium, 1,000 requests
 #   make test-export: an exported model in an environment with TensorFlow alone
 #   make lint   ruff and mypy
