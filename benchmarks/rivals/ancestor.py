@@ -19,10 +19,11 @@ target tokens, padding not counted, per second of each; time until the first ste
 memory, from the start of the process. The ancestor's time has its input pipeline in it,
 in threads beside the step; our batches lie in memory.
 
-Our MultiModel is another one (the paper's), so its sizes are chosen to be no smaller
-than the ancestor's: width, heads, experts, experts per position, layers of encoder and
-decoder alike, and the hidden units of all mixtures together: the ancestor has one more
-in each encoder layer, ours are larger instead. See `SIZES`.
+The two MultiModels are not the same network: ours is the paper's. So its sizes are
+chosen to match: width, heads, experts, experts per position; as many layers in the
+encoder, and in the decoder as many that attend (one of ours is in the mixer); and as
+many hidden units in all mixtures together, since the ancestor has a mixture in each
+layer of the encoder and one in the decoder, ours one in each. See `SIZES`.
 """
 
 import argparse
@@ -50,13 +51,13 @@ MULTIMODEL = (
 )
 SIZES = {
     "multimodel_tiny": {
-        "ours": MULTIMODEL + "encoder_blocks=2,encoder_moe_after=1,decoder_blocks=2,"
+        "ours": MULTIMODEL + "encoder_blocks=2,encoder_moe_after=1,decoder_blocks=1,"
         "decoder_moe_after=1,expert_size=1536",
         "theirs": ("multi_model", "batch_size=1024,max_length=256"),
         "steps": (60, 20),
     },
     "multimodel_base": {
-        "ours": MULTIMODEL + "encoder_blocks=4,encoder_moe_after=2,decoder_blocks=4,"
+        "ours": MULTIMODEL + "encoder_blocks=4,encoder_moe_after=2,decoder_blocks=3,"
         "decoder_moe_after=2,expert_size=5120",
         "theirs": ("multi_model", "batch_size=1024,max_length=256"),
         "steps": (14, 4),
