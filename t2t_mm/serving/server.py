@@ -37,6 +37,11 @@ from t2t_mm.serving.service import Service
 # Open connections; a page holds one or two.
 _MOST_CONNECTIONS = 256
 _PATIENCE_SECONDS = 5
+# Of Gradio's own frame, which `css_paths` do not reach.
+_FRAME = (
+    "<style>.main.app { box-sizing: border-box; max-width: 1180px !important; } "
+    "@media (max-width: 640px) { .main.app { padding: 12px !important; } }</style>"
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -134,6 +139,7 @@ def _with_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> Any:
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
+        head=_FRAME,
         css_paths=[os.path.join(TEMPLATES, "page.css")],
     )
 
