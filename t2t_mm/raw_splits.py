@@ -148,7 +148,8 @@ def gathered(
             f"Problem '{problem.name}' yields no example for split '{split}'; at least "
             f"one was expected in each of {', '.join(problem.splits)}. "
             + (f"{bad:,} bad ones were dropped. {dropped['first']}" if bad else "")
-            + "Correct `generate`, or `test_splits`." * (not bad)
+            + "Correct `generate` or `test_splits`; of few rows, hold out more: "
+            "held_out = {dev = 0.2, test = 0.2}." * (not bad)
         )
     size = sum(part["bytes"] for part in parts)
     return RawSplit(tuple(paths), examples, size, dropped)

@@ -272,8 +272,14 @@ class PictureFolder(Source):
         """Gives the classes of a folder: the names of its folders.
 
         Raises:
+          FileNotFoundError: if it is not there.
           ValueError: if there is no folder in it.
         """
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(
+                f"{folder} is not there; a folder with a folder of pictures for each "
+                "class was expected. Check the path."
+            )
         names = sorted(
             entry.name
             for entry in os.scandir(folder)

@@ -136,3 +136,10 @@ def test_a_folder_of_one_split_is_dealt_out(saved):
 def test_a_folder_that_is_none_of_hugging_face_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="save_to_disk wrote was expected"):
         HuggingFace(str(tmp_path))
+
+
+def test_a_builder_of_tensorflow_datasets_finds_its_own_files():
+    """Says whether all is installed that making a data set needs."""
+    import tensorflow_datasets as tfds
+
+    assert tfds.builder_cls("mnist").code_path.name == "mnist.py"

@@ -117,5 +117,7 @@ def test_folders_are_classes(tmp_path):
 
 
 def test_a_folder_without_folders_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is not there; a folder with"):
+        PictureFolder("nowhere").class_names("nowhere")
     with pytest.raises(ValueError, match="a folder for each class was expected"):
         PictureFolder({"train": str(tmp_path)}).parts("train", "")

@@ -103,6 +103,8 @@ class Prompt:
 
             self._settings = decode_settings(rest)
         else:
+            if verb != "help":
+                print(f"There is no :{verb}; expected one of these:")
             print(_HELP)
 
 

@@ -243,7 +243,7 @@ def test_the_prompt_answers_and_changes_what_it_asks(talk, run, tmp_path):
     shown = talk(
         *("a b", ":decode max_length=4,beam_size=2,num_return=2", "a b"),
         *(":problem small_colours", str(path), "nowhere.png", ":command To-English"),
-        *(":problem", ":command To-Latin", ":decode beam=3", ":help", ":quit", "a b"),
+        *(":problem", ":command To-Latin", ":decode beam=3", ":set", ":quit", "a b"),
     )
     assert "small_reverse at step 5. Type text; an empty line ends" in shown
     assert str(run.generate("small_reverse", "a b", decode_hparams="max_length=4"))
@@ -254,7 +254,7 @@ def test_the_prompt_answers_and_changes_what_it_asks(talk, run, tmp_path):
     assert "  small_tones\n" in shown
     assert "Command 'To-Latin' came; this model knows" in shown
     assert "Nearest: beam_size" in shown
-    assert ":decode SETTINGS" in shown
+    assert "There is no :set; expected one of these:\n  :problem NAME" in shown
 
 
 def test_an_empty_line_ends_the_prompt(talk):
