@@ -12,7 +12,9 @@
   torch       our step over one of a plain PyTorch encoder-decoder with as many
               multiply-adds (benchmarks/rivals/pytorch_transformer.py)
 
-Batches are made up. CPU time is user and system time of all threads of the process.
+Batches are made up. CPU time is user and system time of all threads of the process;
+with other jobs on the machine PyTorch's threads wait for each other in a busy loop, and
+only torch --threads=1 says something.
 """
 
 import argparse
@@ -43,6 +45,9 @@ def flags():
     parser.add_argument("--problem", default="translate_ende_home")
     parser.add_argument("--rounds", type=int, default=12, help="timed steps of each")
     parser.add_argument("--torch", help="Python of an environment with torch")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of both, for torch"
+    )
     parser.add_argument(
         "--tokens", default="1024,4096", help="of a batch, for experts: several sizes"
     )
@@ -185,6 +190,10 @@ def torch(asked):
     """Compares with PyTorch at equal multiply-adds, width, batch and vocabulary."""
     if not asked.torch:
         sys.exit("step_ratios.py: torch needs --torch, a Python that has torch.")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(asked.threads)
     run = Trained(asked)
     problem = run.problems[0]
     signature = run.steps._signatures[problem.name]
@@ -202,7 +211,7 @@ def torch(asked):
         "width": hparams.hidden_size,
         "heads": hparams.num_heads,
         "layers": blocks or hparams.num_encoder_layers,
-        "threads": os.cpu_count(),
+        "threads": asked.threads,
         "vocabulary": net.size,
         "examples": rows,
         "source": batch["inputs"].shape[1],
