@@ -105,10 +105,19 @@ def define_flags(values: flags.FlagValues) -> None:
     for name, text in (
         ("train_steps", "updates in total, over all calls"),
         ("random_seed", "of weights, data order, mixture and dropout (default: 1)"),
-        ("eval_frequency", "steps between evaluations, each saves; 0: at the end only"),
-        ("eval_examples", "dev examples of each problem to evaluate; 0: all"),
-        ("log_frequency", "steps between lines of the log"),
-        ("keep_checkpoint_max", "newest checkpoints to keep, beside the best"),
+        (
+            "eval_frequency",
+            "steps between evaluations, each saves; 0: at the end only (default: 1000)",
+        ),
+        (
+            "eval_examples",
+            "dev examples of each problem to evaluate; 0: all (default: 200)",
+        ),
+        ("log_frequency", "steps between lines of the log (default: 50)"),
+        (
+            "keep_checkpoint_max",
+            "newest checkpoints to keep, beside the best (default: 3)",
+        ),
         (
             "eval_early_stopping_steps",
             "end when a metric has not improved for so many steps (default: never)",

@@ -1,3 +1,4 @@
+import inspect
 import signal
 
 import pytest
@@ -156,3 +157,15 @@ def test_schedules_of_tensor2tensor_that_train_are_understood(
     calls, _ = trained
     assert mm_trainer.main([*GIVEN, f"--schedule={schedule}"]) == 0
     assert calls == [{"output_dir": "/tmp/run", "train_steps": 3} | meaning]
+
+
+def test_the_help_shows_the_defaults_of_training(capsys):
+    from t2t_mm import trainer
+
+    assert mm_trainer.main(["--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    defaults = inspect.signature(trainer.train).parameters
+    names = "eval_frequency eval_examples log_frequency keep_checkpoint_max".split()
+    for name in names:
+        text = shown.partition(f"--{name}= ")[2].partition(" --")[0]
+        assert text.endswith(f"(default: {defaults[name].default})"), text
