@@ -242,9 +242,9 @@ def _what_decides(run: "Run", settings: Any, values: flags.FlagValues) -> dict:
         "task": "scores" if values.score_file else "answers",
         "problem": values.problem,
         "command": values.command,
-        "decode_hparams": dataclasses.asdict(settings),
         "prefix": values.prefix,
         "scores": values.scores,
+        **dataclasses.asdict(settings),  # one by one, to name the one that differs
     }
 
 

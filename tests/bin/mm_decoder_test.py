@@ -89,7 +89,7 @@ def test_a_killed_call_goes_on(decode, tmp_path, monkeypatch):
 
     code, _, err = decode("small_reverse", *flags, "--decode_hparams=max_length=6")
     assert code == 2
-    assert "was begun with other settings: decode_hparams" in err
+    assert "was begun with other settings: max_length (then 5, now 6). Exp" in err
     code, _, err = decode("small_reverse", *flags)
     assert code == 0 and f"Going on after line 2 of {tmp_path}/in.txt." in err
     assert (tmp_path / "out.txt").read_bytes().decode() == whole
