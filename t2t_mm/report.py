@@ -254,8 +254,8 @@ def _charts(history: RunHistory, name: str, prefix: str) -> list[dict[str, Any]]
     if headline:
         curve = history.curve("eval", name, "metrics", headline)
         percent = _shown(headline, 0.0).endswith("%")
-        number = f"{evaluations[-1]['examples']:,} {evaluations[-1]['split']} examples"
-        title = f"{_cell(headline, 0.0, None)['title']} of {number}"
+        decoded = f"{evaluations[-1]['examples']:,} {evaluations[-1]['split']} examples"
+        title = f"{_cell(headline, 0.0, None)['title']} of {decoded}"
         charts.append((title, [figures.Line("held out", curve, "accent")], percent))
     drawn = []
     for number, (title, lines, percent) in enumerate(charts):
