@@ -237,9 +237,9 @@ def stand_ins(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def made_up_programs(monkeypatch):
-    """Stands in for the synthesizer and the parser, which are real programs."""
+@pytest.fixture(scope="session")
+def made_up_parser():
+    """Stands in for the parser, which is a real program."""
 
     def parsed(sentences, tmp_dir):
         # Every word hangs on the second.
@@ -253,8 +253,14 @@ def made_up_programs(monkeypatch):
                 ],
             )
 
+    return parsed
+
+
+@pytest.fixture
+def made_up_programs(monkeypatch, made_up_parser):
+    """Stands in for the synthesizer and the parser, which are real programs."""
     monkeypatch.setattr(synthetic_voice, "start", lambda tmp_dir: (spoken, 22050))
-    monkeypatch.setattr(parsing, "parsed", parsed)
+    monkeypatch.setattr(parsing, "parsed", made_up_parser)
 
 
 @pytest.fixture
