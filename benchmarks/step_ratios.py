@@ -190,6 +190,7 @@ def torch(asked):
     """Compares with PyTorch at equal multiply-adds, width, batch and vocabulary."""
     if not asked.torch:
         sys.exit("step_ratios.py: torch needs --torch, a Python that has torch.")
+    import numpy as np
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
@@ -201,20 +202,25 @@ def torch(asked):
     batch = run.batches[problem.name][0]
     gflop = 6e-9 * float(count(batch))
     [cost] = in_turn([run], asked.rounds)
-    rows, target = batch["targets"].shape
+    rows = batch["targets"].shape[0]
+    # Rows without padding, and as many real positions.
+    source, target = (
+        round(float(np.sum(batch[f"{name}_mask"])) / rows)
+        for name in ("inputs", "targets")
+    )
     net = run.state.model.modalities["text"].nets[problem.targets.vocabulary]
     script = os.path.join(os.path.dirname(__file__), "rivals/pytorch_transformer.py")
     hparams = run.state.model.hparams
-    blocks = getattr(hparams, "encoder_blocks", None)
+    layers = getattr(hparams, "decoder_blocks", None) or hparams.num_decoder_layers
     options = {
         "gflop": gflop,
         "width": hparams.hidden_size,
         "heads": hparams.num_heads,
-        "layers": blocks or hparams.num_encoder_layers,
+        "layers": layers,
         "threads": asked.threads,
         "vocabulary": net.size,
         "examples": rows,
-        "source": batch["inputs"].shape[1],
+        "source": source,
         "target": target,
     }
     line = [asked.torch, script, *(f"--{k}={v}" for k, v in options.items())]

@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import statistics
+import sys
 import time
 
 import torch
@@ -101,6 +102,9 @@ def main():
     torch.manual_seed(1)
     torch.set_num_threads(asked.threads)
     inner = inner_for(asked)
+    least = gflop_of(asked, 1)
+    if least > asked.gflop:
+        sys.exit(f"--gflop={asked.gflop} came; these sizes have {least:.2f} at least.")
     model = EncoderDecoder(asked, inner)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     source = torch.randint(3, asked.vocabulary, (asked.examples, asked.source))
