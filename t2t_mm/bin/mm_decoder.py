@@ -102,7 +102,8 @@ def decode(values: flags.FlagValues) -> None:
     _check_sources(values)
     settings = run_flags.decode_settings_from_flags(values)
     with run_flags.loaded_run(values) as run:
-        values.problem = run_flags.problem_asked(run, values.problem, values.command)
+        problem = run_flags.problem_asked(run, values.problem, values.command)
+        values["problem"].value = problem
         if values.split:
             _decode_split(run, settings, values)
         elif values.score_file or values.decode_from_file or not sys.stdin.isatty():

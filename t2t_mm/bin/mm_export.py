@@ -98,7 +98,7 @@ def export(values: flags.FlagValues) -> None:
         pairs = engine.parse_pairs(values.command_pairs)
     step = int(values.step) if values.step and values.step.isdigit() else values.step
     run = inference.load_run(values.output_dir, data_dir=values.data_dir, step=step)
-    values.problem = run_flags.problems_asked(run, ",".join(values.problem))
+    values["problem"].value = run_flags.problems_asked(run, ",".join(values.problem))
     if values.command_pairs == engine.ALL:
         pairs = engine.all_pairs(run, values.problem)
     folder = engine.export_run(
