@@ -36,7 +36,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-DOCUMENTED = {200, 400, 404, 405, 408, 413, 422, 503, 504}
+DOCUMENTED = {200, 400, 403, 404, 405, 408, 413, 422, 503, 504}
 WORDS = "Turn on the light in the kitchen, please open door and close window".split()
 
 
