@@ -13,32 +13,32 @@ VERSION = re.search(
 ).group(1)
 
 REQUIREMENTS = [
-    "absl-py>=2.1",
+    "absl-py>=2.1,<3",
     "gin-config>=0.5,<0.6",
-    "google-crc32c>=1.5",
+    "google-crc32c>=1.5,<2",
     # tensorflow-datasets imports it and asks for it on old Pythons only.
-    "importlib-resources>=6",
-    "jinja2>=3.1",
+    "importlib-resources>=6,<8",
+    "jinja2>=3.1,<4",
     "jiwer>=4,<5",
     "keras>=3.15,<4",
-    "matplotlib>=3.9",
+    "matplotlib>=3.9,<4",
     "numpy>=2,<3",
-    "pillow>=11",
-    "protobuf>=5",
+    "pillow>=11,<13",
+    "protobuf>=5,<8",
     # Folders that Hugging Face's datasets saved; tensorflow-datasets needs it, too.
-    "pyarrow>=16",
-    "rouge-score>=0.1.2",
+    "pyarrow>=16,<27",
+    "rouge-score>=0.1.2,<0.2",
     "sacrebleu>=2.5,<3",
-    "scipy>=1.14",
+    "scipy>=1.14,<2",
     "sentencepiece>=0.2,<0.3",
-    "soundfile>=0.13",
+    "soundfile>=0.13,<0.15",
     # No longer a part of TensorFlow since 2.21, which writes summaries through it.
-    "tensorboard>=2.20",
+    "tensorboard>=2.20,<3",
     "tensorflow>=2.21,<2.22",
-    "tensorflow-datasets>=4.9.9",
+    "tensorflow-datasets>=4.9.9,<5",
     # Not imported by the package: graphs of users' own problems.
     "tensorflow-text>=2.21,<2.22",
-    "tqdm>=4.66",
+    "tqdm>=4.66,<5",
 ]
 
 # Parsing sentences to trees, one of the eight problems of the demo.
@@ -54,7 +54,7 @@ SERVE = [
     "fastapi>=0.132,<1",
     "gradio>=6.31,<7",
     "pydantic>=2.10,<3",
-    "starlette>=0.46",
+    "starlette>=0.46,<2",
     "uvicorn>=0.30,<1",
 ]
 
@@ -64,11 +64,11 @@ BEAM = [
 ]
 
 DEVELOPMENT = [
-    "hypothesis>=6.100",
-    "mypy>=1.13",
-    "pytest>=8",
-    "pytest-xdist>=3.6",
-    "ruff>=0.9",
+    "hypothesis>=6.100,<7",
+    "mypy>=1.13,<3",
+    "pytest>=8,<10",
+    "pytest-xdist>=3.6,<4",
+    "ruff>=0.9,<1",
     "selenium>=4.30,<5",
 ]
 
