@@ -8,7 +8,7 @@ from t2t_mm.vocabulary import VocabularySpec
 # example, and the slower it comes, the more.
 RATES = {
     "image_emoji": 9.0,
-    "caption_emoji": 11.0,
+    "caption_emoji": 12.5,
     "speech_prompts": 22.0,
     "parsing_silver": 8.0,
     "translate_ende_home": 7.0,
