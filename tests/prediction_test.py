@@ -197,11 +197,11 @@ def test_compiled_decoders_go_with_their_model(told, vocabularies):
     sizes = {"bytes": 259, "kinds": 3}
     model = build_model("sum", sums_tiny(), [problem], sizes)
     answers_of(model, "told_kind", vocabularies)
-    seen, before = weakref.ref(model), len(prediction._COMPILED)
+    seen = weakref.ref(model)
+    compiled = weakref.ref(prediction._COMPILED[model])
     del model
     gc.collect()
-    assert seen() is None
-    assert len(prediction._COMPILED) == before - 1
+    assert (seen(), compiled()) == (None, None)
 
 
 def test_a_checkpoint_is_chosen_by_step(run_dir):
