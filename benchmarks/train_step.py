@@ -41,6 +41,7 @@ COLUMNS = (
     "|GFLOP|peak|CPU peak"
 ).split("|")
 WARM_STEPS = 2
+WARM_SECONDS = 30  # no more of them after that: a step may take minutes
 # Where there is no data: positions of a text, seconds of a sound.
 MADE_UP_TOKENS, MADE_UP_SECONDS = 17, 4.0
 PEAK_SIZE, PEAK_SECONDS = 1536, 1.0
@@ -172,6 +173,8 @@ def measure(state, steps, problem, batches, peaks):
     step(batches[0])[0].numpy()
     first = time.perf_counter() - start
     for batch in batches[:WARM_STEPS]:
+        if time.perf_counter() - start > WARM_SECONDS:
+            break
         step(batch)[0].numpy()
     walls, cpu = [], time.process_time()
     for batch in batches:
@@ -262,6 +265,7 @@ def run_one(asked):
     for problem in problems:
         batches = batches_of(problem, hparams, asked.data_dir, sizes, asked.steps)
         rows.append(measure(state, steps, problem, batches, peaks))
+        print(f"{problem.name}: {rows[-1]['ms']} ms", file=sys.stderr, flush=True)
     show(rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory of the process, all problems compiled: {memory:.2f} GiB")
