@@ -167,7 +167,8 @@ def test_data_goes_to_an_address_of_beams_file_systems(
 def test_the_command_runs_the_pipeline(small_problems, small_data, tmp_path, capsys):
     flags = ["--problem=small_captions", "--beam", f"--beam_options={' '.join(RUNNER)}"]
     folder = tmp_path / "data"
-    assert mm_datagen.main([*flags, f"--data_dir={folder}", "--tmp_dir=/tmp"]) == 0
+    flags += [f"--data_dir={folder}", f"--tmp_dir={tmp_path / 'tmp'}"]
+    assert mm_datagen.main(flags) == 0
     assert "small_captions  train 61" in capsys.readouterr().out
     for name, content in contents(folder).items():
         assert content == open_bytes(os.path.join(small_data, name))

@@ -1,7 +1,9 @@
 """Two processes train together over TF_CONFIG on this machine."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,8 +22,16 @@ STEPS = 20
 
 
 def free_addresses(count):
-    """Gives addresses of this machine that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Gives addresses of this machine that nobody listens on.
+
+    Of ports that systems hand to nobody who does not ask for them by number: a worker
+    takes its port seconds later.
+    """
+    ports = iter(random.SystemRandom().sample(range(10_000, 30_000), 1000))
+    sockets = []
+    while len(sockets) < count:
+        with contextlib.suppress(OSError):
+            sockets.append(socket.create_server(("127.0.0.1", next(ports))))
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()

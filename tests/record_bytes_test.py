@@ -1,7 +1,7 @@
 """Fast bytes of examples: the same as those of the plain way."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from t2t_mm import records
@@ -46,7 +46,6 @@ def raw_example(draw, modality):
 
 
 @pytest.mark.parametrize("modality", FEATURES)
-@settings(deadline=None)
 @given(data=st.data())
 def test_what_is_packed_raw_is_unpacked(modality, data):
     values = data.draw(raw_example(modality))
@@ -55,7 +54,6 @@ def test_what_is_packed_raw_is_unpacked(modality, data):
 
 
 @pytest.mark.parametrize("modality", FEATURES)
-@settings(deadline=None)
 @given(data=st.data())
 def test_examples_are_packed_as_one_by_one(modality, data):
     examples = data.draw(st.lists(raw_example(modality), max_size=5))

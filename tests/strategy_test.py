@@ -53,15 +53,15 @@ def test_a_mistake_gets_a_message_that_helps(
 
 
 def test_workers_that_do_not_come_are_named(caplog):
-    with socket.create_server(("127.0.0.1", 0)) as there:
+    with socket.create_server(("127.0.0.1", 0)) as there, socket.socket() as deaf:
         here = f"127.0.0.1:{there.getsockname()[1]}"
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            nowhere = f"127.0.0.1:{gone.getsockname()[1]}"
+        deaf.bind(("127.0.0.1", 0))  # nobody else gets this port, and nobody listens
+        nowhere = f"127.0.0.1:{deaf.getsockname()[1]}"
         with (
             caplog.at_level(logging.WARNING),
             missing_workers_named([here, nowhere], 0.01),
         ):
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while not caplog.records and time.monotonic() < deadline:
                 time.sleep(0.01)
     assert f"Waiting for 1 of 2 workers: nobody answers at {nowhere}." in caplog.text

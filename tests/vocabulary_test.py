@@ -30,7 +30,7 @@ any_text = st.one_of(
 
 
 @given(text=any_text)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(text="")
 @example(text="  two  blanks  ")
 @example(text="\u2581\u2581 \u241b")
@@ -53,7 +53,7 @@ def test_decoding_stops_at_eos_and_skips_padding(words):
 
 
 @given(text=any_text)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(text="")
 @example(text=" ")
 @example(text="  two  blanks  ")

@@ -36,8 +36,9 @@ def texts(folder, name, split="train"):
     ]
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 30
+def wait_for(condition, seconds=300):
+    """Waits until something is so, on a busy machine too; fails if it never is."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -144,7 +144,7 @@ def test_what_is_no_wheel_is_refused(tmp_path):
 WHOLE = package({"a": bytes(range(256)) * 3, "b": b"x"})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_package_is_an_error_or_unharmed(tmp_path_factory, data):
     place = data.draw(st.integers(0, len(WHOLE) - 1))

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import json
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from t2t_mm.serving.guard import HEADERS, Guard
 from t2t_mm.serving.limits import Limits
 
-LIMITS = Limits(max_upload_megabytes=0.01, max_queue=1, deadline_seconds=0.3)
+LIMITS = Limits(max_upload_megabytes=0.01, max_queue=1, deadline_seconds=300)
 
 
 async def echo(scope, receive, send):
@@ -82,7 +83,8 @@ def test_nonsense_for_a_length_is_no_fault(length):
 
 def test_a_body_that_does_not_come_in_time_is_refused():
     parts = [part(b"a", True) for _ in range(50)]
-    status, _, body = visit(echo, parts, pause=0.05)
+    limits = dataclasses.replace(LIMITS, deadline_seconds=0.3)
+    status, _, body = visit(echo, parts, limits=limits, pause=0.05)
     assert status == 408
     assert "came in 0.3 seconds" in json.loads(body)["error"]
 
