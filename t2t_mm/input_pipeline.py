@@ -26,6 +26,8 @@ from t2t_mm.split_reader import SplitReader
 
 _PREFETCHED_BATCHES = 4
 _PARALLEL_CALLS = 2
+# RIFF and its size, WAVE, "fmt " and its size, 16 bytes of form, "data" and its size.
+_WAV_HEADER_BYTES = 44
 
 
 def training_batches(
@@ -278,14 +280,35 @@ def _images(contents: tf.Tensor, feature: Feature) -> tuple[tf.Tensor, tf.Tensor
 def _audio(contents: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes WAV files of `lengths` samples and pads them to the longest."""
     longest = tf.reduce_max(lengths)
+    # Where the samples follow the shortest header, as in files that mm-datagen made
+    # itself, they are cut out of all files at once, which is several times faster.
+    names = tf.strings.substr(contents, _WAV_HEADER_BYTES - 8, 4)
+    samples = tf.cond(
+        tf.reduce_all(tf.equal(names, "data")),
+        lambda: _samples_at_once(contents, lengths),
+        lambda: _samples_one_by_one(contents, longest),
+    )  # [B, T]
+    return samples, tf.sequence_mask(lengths, longest)
+
+
+def _samples_at_once(contents: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Gives float32 [B, T] of WAV files with a header of `_WAV_HEADER_BYTES`."""
+    sizes = tf.cast(2 * lengths, tf.int32)
+    starts = tf.fill(tf.shape(sizes), _WAV_HEADER_BYTES)
+    pcm = tf.strings.substr(contents, starts, sizes)
+    pcm = tf.io.decode_raw(pcm, tf.int16, fixed_length=tf.reduce_max(sizes))
+    return tf.cast(pcm, tf.float32) / 32768
+
+
+def _samples_one_by_one(contents: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
+    """Gives float32 [B, T] of WAV files with any header."""
 
     def decode(content: tf.Tensor) -> tf.Tensor:
         samples = tf.audio.decode_wav(content, desired_channels=1).audio[:, 0]  # [T]
         return tf.pad(samples, [[0, longest - tf.shape(samples, tf.int64)[0]]])
 
     signature = tf.TensorSpec([None], tf.float32)
-    samples = tf.map_fn(decode, contents, fn_output_signature=signature)  # [B, T]
-    return samples, tf.sequence_mask(lengths, longest)
+    return tf.map_fn(decode, contents, fn_output_signature=signature)
 
 
 def count_dropped(problem: Problem, data_dir: str, hparams: HParams) -> int:

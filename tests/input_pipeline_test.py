@@ -1,6 +1,7 @@
 """Shards -> batches: shapes, values, every example, and going on exactly."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from t2t_mm.configuration import HParams
 from t2t_mm.graph_inputs import Limits, PictureReader
 from t2t_mm.problem import Feature, get_problem
 from t2t_mm.raw_inputs import make_batch
+from t2t_mm.records import pack
 from t2t_mm.split_reader import SplitReader
 from t2t_mm.vocabulary import load_vocabulary
 
@@ -140,6 +142,37 @@ def test_sounds_are_the_samples_of_their_files(small_problems, small_data):
     for _, batch in batches_of(problem, small_data, 5):
         for samples, mask in zip(batch["inputs"], batch["inputs_mask"], strict=True):
             np.testing.assert_array_equal(samples[mask], files[mask.sum()])
+
+
+def wav_with_chunks(samples, before=b"", after=b""):
+    """Gives a WAV file; all even in length, as chunks are."""
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
+    content = np.array(samples, "<i2").tobytes()
+    data = b"data" + struct.pack("<I", len(content)) + content
+    body = b"WAVE" + form + before + data + after
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize("before", [b"", b"LIST\x04\0\0\0more"])
+@pytest.mark.parametrize("after", [b"", b"LIST\x04\0\0\0more"])
+def test_chunks_around_the_samples_of_a_sound_are_left_out(
+    small_problems, before, after
+):
+    rows = [[1, -2, 3], [32767, -32768, 5, 7, -11], [13]]
+    # The first has nothing around it: files of both kinds meet in a batch.
+    files = [wav_with_chunks(rows[0])]
+    files += [wav_with_chunks(row, before, after) for row in rows[1:]]
+    records = [
+        pack({"inputs": file, "inputs/length": len(row), "targets": 0})
+        for file, row in zip(files, rows, strict=True)
+    ]
+    problem = get_problem("small_tones")
+    for number in (1, 3):
+        batch = input_pipeline.parse_batch(problem, tf.constant(records[:number]))
+        longest = max(map(len, rows[:number]))
+        padded = [row + [0] * (longest - len(row)) for row in rows[:number]]
+        np.testing.assert_array_equal(batch["inputs"], np.array(padded) / 32768)
+        assert batch["inputs_mask"].numpy().sum(1).tolist() == [3, 5, 1][:number]
 
 
 def test_evaluation_gives_each_example_once_in_one_order(problem, small_data):
