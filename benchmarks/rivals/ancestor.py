@@ -16,8 +16,10 @@ Everything in one run, on one machine, so that the ratio does not hang on it:
 
 Printed per step of both: wall and CPU time (user and system, all threads), and real
 target tokens, padding not counted, per second of each; time until the first step and
-memory, from the start of the process. The ancestor's time has its input pipeline in it,
-in threads beside the step; our batches lie in memory.
+memory, from the start of the process; GFLOP, the matmuls and convolutions in the graph
+of a forward pass with the shapes of one of the batches, two per multiply-add, times 3.
+The ancestor's time has its input pipeline in it, in threads beside the step; our
+batches lie in memory.
 
 The two MultiModels are not the same network: ours is the paper's. So its sizes are
 chosen to match: width, heads, experts, experts per position; as many layers in the
@@ -180,6 +182,7 @@ def theirs(asked, name, folder, shards, vocabulary):
         lines = pathlib.Path(marks).read_text("utf-8").splitlines()
     notes = [json.loads(line) for line in lines]
     parameters = next(note["parameters"] for note in notes if "parameters" in note)
+    counted = next(note for note in notes if "multiply_adds" in note)
     steps = [note for note in notes if "step" in note]
     timed = [note for note in steps if note["step"] - steps[0]["step"] >= skipped]
     first, last = timed[0], timed[-1]
@@ -191,6 +194,8 @@ def theirs(asked, name, folder, shards, vocabulary):
         "CPU ms": 1e3 * (last["cpu"] - first["cpu"]) / count,
         "GiB": last["GiB"],
         "loss": last["loss"],
+        "GFLOP": 6e-9 * counted["multiply_adds"],
+        "counted": counted["batch"],
         "timed": (first["step"], last["step"]),
     }, batches
 
@@ -212,6 +217,9 @@ def ours(name, path):
     from t2t_mm.strategy import make_distribution
     from t2t_mm.train_step import TrainSteps
     from t2t_mm.training_state import TrainingState
+
+    sys.path.insert(0, str(HERE.parent))
+    import train_step as steps_of
 
     command.load_zoo()
     hparams = named_hparams(name)
@@ -239,6 +247,10 @@ def ours(name, path):
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in batches[begin_timed:]:
         loss = float(steps(problem.name, batch)[0].numpy()[0])
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    count = steps_of.forward_multiply_adds(model, problem, signatures[problem.name])
+    gflop = 6e-9 * float(count(batches[int(arrays["counted"])]))
     count = end_timed - begin_timed
     numbers = {
         "parameters": sum(
@@ -246,10 +258,11 @@ def ours(name, path):
             for variable in model.trainable_variables
         ),
         "first s": first,
-        "ms": 1e3 * (time.perf_counter() - wall) / count,
-        "CPU ms": 1e3 * (time.process_time() - cpu) / count,
-        "GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "ms": 1e3 * wall / count,
+        "CPU ms": 1e3 * cpu / count,
+        "GiB": memory,
         "loss": loss,
+        "GFLOP": gflop,
     }
     print(json.dumps(numbers))
 
@@ -275,7 +288,8 @@ def compare(asked, name, folder, shards, vocabulary):
         numbers, path = theirs(asked, name, folder, shards, vocabulary)
         begin, end = timed = numbers.pop("timed")
         arrays = dict(np.load(path))
-        np.savez(path, vocabulary=vocabulary, timed=timed, **arrays)
+        arrays |= {"timed": timed, "counted": numbers.pop("counted")}
+        np.savez(path, vocabulary=vocabulary, **arrays)
         targets = [arrays[f"targets{i}"] for i in range(begin, end)]
         sources = [arrays[f"inputs{i}"] for i in range(begin, end)]
         rows["ancestor"].append(numbers)
@@ -292,7 +306,7 @@ def compare(asked, name, folder, shards, vocabulary):
     print(f"\n{name}: {examples:.0f} examples, {tokens:.0f} real target tokens and ")
     print(f"{read:.0f} source tokens a step, {len(targets)} steps timed")
     columns = ("first s", 9), ("ms", 9), ("CPU ms", 9), ("tokens/s", 10), ("/CPU-s", 8)
-    columns += ("GiB", 6), ("loss", 6)
+    columns += ("GiB", 6), ("loss", 6), ("GFLOP", 7)
     print(" " * 10 + "  parameters", *(f"{c:>{n}}" for c, n in columns), sep="")
     best = {}
     for who, several in rows.items():
@@ -301,11 +315,15 @@ def compare(asked, name, folder, shards, vocabulary):
             f"{who:<10}{row['parameters'] / 1e6:>10.1f} M{row['first s']:>9.1f}"
             f"{row['ms']:>9.0f}{row['CPU ms']:>9.0f}{1e3 * tokens / row['ms']:>10.0f}"
             f"{1e3 * tokens / row['CPU ms']:>8.0f}{row['GiB']:>6.2f}{row['loss']:>6.2f}"
+            f"{row['GFLOP']:>7.1f}"
         )
-    ratios = [best["ancestor"][key] / best["t2t_mm"][key] for key in ("ms", "CPU ms")]
+    wall, cpu, work = (
+        best["ancestor"][key] / best["t2t_mm"][key] for key in ("ms", "CPU ms", "GFLOP")
+    )
     print(
-        f"{name}: {ratios[0]:.2f} times the ancestor's target tokens per second, "
-        f"{ratios[1]:.2f} times per CPU-second (target: 3)",
+        f"{name}: {wall:.2f} times the ancestor's target tokens per second, "
+        f"{cpu:.2f} times per CPU-second (target: 3); multiply-adds per second "
+        f"{wall / work:.2f} times, per CPU-second {cpu / work:.2f} times",
         flush=True,
     )
 

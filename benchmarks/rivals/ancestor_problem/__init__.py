@@ -15,14 +15,16 @@ import logging
 import os
 import re
 import resource
+import sys
 import time
 
 import numpy as np
 import tensorflow as tf
 from tensor2tensor.data_generators import text_encoder, text_problems
-from tensor2tensor.utils import registry
+from tensor2tensor.utils import registry, t2t_model
 
 BATCHES = {}
+COUNTED = 2  # the step whose multiply-adds are counted, long before any is timed
 
 
 def keep(inputs, targets):
@@ -58,6 +60,45 @@ def note(**numbers):
     numbers["GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2.0**20
     with open(os.environ["PAIRS_MARKS"], "a") as file:
         file.write(json.dumps(numbers) + "\n")
+
+
+class MultiplyAdds(tf.train.SessionRunHook):
+    """Notes how many multiply-adds a step's matmuls and convolutions have.
+
+    Counted in the graph before its gradient is added, with the shapes of one batch.
+    """
+
+    def __init__(self):
+        sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
+        from train_step import multiply_adds
+
+        operations = tf.get_default_graph().get_operations()
+        counts = [multiply_adds(operation) for operation in operations]
+        self.total = tf.add_n([count for count in counts if count is not None])
+        self.steps = 0
+
+    def before_run(self, run_context):
+        """Asks for the count, once."""
+        self.steps += 1
+        if self.steps == COUNTED:
+            return tf.train.SessionRunArgs(self.total)
+        return None
+
+    def after_run(self, run_context, run_values):
+        """Notes the count."""
+        if self.steps == COUNTED:
+            note(multiply_adds=float(run_values.results), batch=COUNTED - 1)
+
+
+def counted(make_spec):
+    """Gives `T2TModel.estimator_spec_train` with a hook that counts."""
+
+    def make(self, loss, **options):
+        hook = MultiplyAdds()
+        spec = make_spec(self, loss, **options)
+        return spec._replace(training_hooks=[*spec.training_hooks, hook])
+
+    return make
 
 
 class Sized(text_encoder.TextEncoder):
@@ -103,5 +144,7 @@ class EncodedPairs(text_problems.Text2TextProblem):
 
 if "PAIRS_MARKS" in os.environ:
     logging.getLogger("tensorflow").addHandler(Marks())
+    train_spec = t2t_model.T2TModel.estimator_spec_train
+    t2t_model.T2TModel.estimator_spec_train = counted(train_spec)
     note(start=True)
     atexit.register(lambda: np.savez(os.environ["PAIRS_BATCHES"], **BATCHES))
