@@ -6,6 +6,7 @@ to be accurate; transparency is computed here as Pillow does, in integers.
 
 import tensorflow as tf
 
+from t2t_mm.graph_orientation import upright
 from t2t_mm.input_pipeline import grey, resized
 from t2t_mm.problem import Feature
 
@@ -17,7 +18,7 @@ _HEADER_BYTES = 26  # of a PNG: signature, then size, bits and kind of colours
 def decode(
     content: tf.Tensor, feature: Feature, most_pixels: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes a file, lays it on white and resizes it.
+    """Decodes a file, turns it upright, lays it on white and resizes it.
 
     Args:
       content: string, the file.
@@ -43,7 +44,9 @@ def decode(
         is_kind & fits,
         lambda: tf.cond(
             is_jpeg,
-            lambda: tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"),
+            lambda: upright(
+                tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"), content
+            ),
             lambda: _on_white(content, header[24]),
         ),
         lambda: tf.fill([1, 1, 3], tf.constant(255, tf.uint8)),

@@ -8,12 +8,15 @@ mm-datagen. Pillow, soundfile and scipy are imported where they are used.
 import io
 import os
 import re
+import struct
 import wave
 from typing import Any
 
 import numpy as np
 
 SPHERE_MARK = b"NIST_1A"
+# Where the top and the left of the scene are; EXIF 2.3, section 4.6.4.
+_ORIENTATION = 0x0112
 
 
 def content_of(value: Any, kind: str) -> bytes:
@@ -44,7 +47,7 @@ def picture_file(value: Any, *, channels: int = 3) -> bytes:
     """Gives a PNG or JPEG file without transparency.
 
     PNG and JPEG files stay as they are; what is transparent is pasted on white; other
-    formats become PNG.
+    formats, and photos that lie on their side, become PNG.
 
     Args:
       value: a path, bytes of a file, or uint8 [H, W], [H, W, 1] or [H, W, 3].
@@ -70,17 +73,19 @@ def picture_file(value: Any, *, channels: int = 3) -> bytes:
     content = content_of(value, "picture")
     try:
         with Image.open(io.BytesIO(content)) as picture:
+            turned = upright(picture)
             is_clear = picture.mode in ("RGBA", "LA", "PA") or (
                 "transparency" in picture.info
             )
-            if picture.format in ("PNG", "JPEG", "MPO") and not is_clear:
+            is_known = picture.format in ("PNG", "JPEG", "MPO")
+            if is_known and turned is picture and not is_clear:
                 picture.verify()  # a PNG that ends early; costs no decoding
                 return content
             if is_clear:
-                rgba = picture.convert("RGBA")
+                rgba = turned.convert("RGBA")
                 white = Image.new("RGBA", rgba.size, "white")
                 return _png(Image.alpha_composite(white, rgba).convert("RGB"))
-            return _png(picture.convert("L" if channels == 1 else "RGB"))
+            return _png(turned.convert("L" if channels == 1 else "RGB"))
     except (
         UnidentifiedImageError,
         OSError,
@@ -91,6 +96,39 @@ def picture_file(value: Any, *, channels: int = 3) -> bytes:
             f"The picture cannot be read ({reason_of(error)}); a whole picture file "
             "that Pillow knows was expected. Replace it."
         ) from error
+
+
+def upright(picture):
+    """Gives a `PIL.Image.Image` turned as its EXIF data says, or itself.
+
+    Cameras and phones save what the sensor saw, and which side is up.
+    """
+    from PIL import Image
+
+    turns = Image.Transpose
+    turn = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture) -> int:
+    """Gives 1 to 8; 1 also where the EXIF data is damaged: no other reader minds."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(picture.info.get("exif") or b"")
+        number = exif.get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, TypeError, struct.error):
+        return 1
+    return number if isinstance(number, int) else 1
 
 
 def _png(picture) -> bytes:

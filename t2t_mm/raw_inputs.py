@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from t2t_mm.media import reason_of, resampled
+from t2t_mm.media import reason_of, resampled, upright
 from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature
 from t2t_mm.vocabulary import EOS_ID, Vocabulary
 
@@ -206,7 +206,7 @@ def picture_of(one: Any, channels: int) -> Any:
     Raises:
       ValueError, TypeError: if it cannot be read; names it.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     name = _name(one, "The picture")
     try:
@@ -217,8 +217,7 @@ def picture_of(one: Any, channels: int) -> Any:
         else:
             image = Image.open(io.BytesIO(_content(one, "picture")))
         image.load()
-        # A photo may say that it lies on its side.
-        image = ImageOps.exif_transpose(image)
+        image = upright(image)
         if image.mode.startswith("I"):  # 16 bits of grey
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         rgba = image.convert("RGBA")

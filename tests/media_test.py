@@ -55,6 +55,18 @@ def test_what_is_transparent_becomes_white():
     np.testing.assert_array_equal(found, COLOURS)
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_photo_that_lies_on_its_side_is_turned(form):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is the picture's right side
+    lying = encoded(COLOURS, format=form, exif=exif)
+    found = opened(media.picture_file(lying))
+    np.testing.assert_array_equal(found, np.rot90(opened(lying), -1))
+    exif[0x0112] = 1
+    standing = encoded(COLOURS, format=form, exif=exif)
+    assert media.picture_file(standing) == standing
+
+
 def test_arrays_become_pictures_of_the_same_pixels():
     np.testing.assert_array_equal(opened(media.picture_file(COLOURS)), COLOURS)
     grey = COLOURS[..., :1]

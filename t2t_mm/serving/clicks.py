@@ -46,6 +46,7 @@ class Clicks:
             for name, examples in shelf.examples.items()
             if number < len(examples)
         ]
+        self._gallery = ((-1, False), "")
 
     def subtitle(self) -> str:
         """Gives the line below the heading, as HTML."""
@@ -76,7 +77,16 @@ class Clicks:
             await asyncio.sleep(_GALLERY_SECONDS)
 
     def gallery(self) -> str:
-        """Gives the gallery as HTML, as far as it is answered."""
+        """Gives the gallery as HTML, as far as it is answered.
+
+        One text for all visitors, until there is another: Gradio keeps it for each.
+        """
+        state = (len(self.shelf.replies), self.desk.is_warm)
+        if state != self._gallery[0]:
+            self._gallery = (state, self._drawn_gallery())
+        return self._gallery[1]
+
+    def _drawn_gallery(self) -> str:
         titles = {p.problem: p.title for p in self.pairings if p.is_trained}
         cards = [
             drawings.drawn_card(

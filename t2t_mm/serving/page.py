@@ -18,6 +18,8 @@ from t2t_mm.serving.gallery import Shelf
 from t2t_mm.serving.limits import Limits
 from t2t_mm.serving.service import Service
 
+# Of each visitor, Gradio keeps all that was shown last; of 10,000, unless told.
+_MOST_REMEMBERED = 32
 TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")
 _COLOURS = {
     "black": "#1a1f27",
@@ -160,6 +162,7 @@ def make_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> gr.Blo
         cards = gr.HTML(js_on_load=_CARD_CLICKS, elem_id="gallery")
         _connect(clicks, widgets, blocks, cards)
     _keep_to(folder, blocks)
+    blocks.state_session_capacity = _MOST_REMEMBERED
     blocks.queue(
         max_size=4 * service.limits.max_queue,
         default_concurrency_limit=2 * service.limits.max_queue,
@@ -171,8 +174,9 @@ def _panel(clicks: Clicks) -> _Widgets:
     """Lays out what is asked on the left and the answer on the right."""
     trained, untrained = clicks.choices(True), clicks.choices(False)
     values: dict[str, Any] = {
-        "pairing": gr.State(0),
-        "shown": gr.State(0),
+        # Kept by the visitor's browser: the server remembers few visitors.
+        "pairing": gr.Number(0, precision=0, visible="hidden", elem_id="pairing"),
+        "shown": gr.Number(0, precision=0, visible="hidden", elem_id="shown"),
         "trained": gr.Radio(
             trained, value=0, show_label=False, container=False, elem_id="jobs"
         ),
@@ -202,7 +206,7 @@ def _inputs(limits: Limits) -> dict[str, Any]:
             submit_btn=False,
             elem_id="text",
         )
-    is_drawing = gr.State(False)
+    is_drawing = gr.Checkbox(False, visible="hidden", elem_id="is-drawing")
     with gr.Column(visible=False) as picture_box, gr.Tabs() as tabs:
         with gr.Tab("Picture", id=PICTURE_TAB) as picture_tab:
             picture = gr.Image(

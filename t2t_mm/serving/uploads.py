@@ -10,7 +10,7 @@ import io
 
 import numpy as np
 
-from t2t_mm.media import reason_of, resampled
+from t2t_mm.media import reason_of, resampled, upright
 from t2t_mm.problem import AUDIO, IMAGE
 from t2t_mm.serving.limits import (
     MALFORMED,
@@ -102,7 +102,7 @@ def picture(content: bytes, limits: Limits) -> np.ndarray:
     Raises:
       Refused: if it is no whole picture of a usual format, or too large.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if len(content) > limits.max_upload_bytes:
         raise _too_many_bytes(len(content), "picture", limits)
@@ -112,7 +112,7 @@ def picture(content: bytes, limits: Limits) -> np.ndarray:
             image.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))
             image.load()
             image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), reducing_gap=2.0)
-            rgba = ImageOps.exif_transpose(image).convert("RGBA")
+            rgba = upright(image).convert("RGBA")
     except Refused:
         raise
     except Image.DecompressionBombError as error:

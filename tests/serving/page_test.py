@@ -169,7 +169,8 @@ def clicked_ask(client, picture):
         for d in config["dependencies"]
         if any(elements.get(i) == "ask" and e == "click" for i, e in d["targets"])
     )
-    data = [picture if elements[i] == "picture" else None for i in asked["inputs"]]
+    known = {"picture": picture, "pairing": PICTURE, "is-drawing": False}
+    data = [known.get(elements[i]) for i in asked["inputs"]]
     body = {"data": data, "fn_index": asked["id"], "session_hash": "stranger"}
     joined = client.post("/gradio_api/queue/join", json=body)
     assert joined.status_code == 200, joined.text
