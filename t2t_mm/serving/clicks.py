@@ -52,8 +52,8 @@ class Clicks:
         """Gives the line below the heading, as HTML."""
         run = self.service.run
         return (
-            f"{run.record['model']} after {run.step:,} steps. Choose, and change the "
-            'example, or bring your own. <a href="api">JSON API</a>'
+            f"{run.record['model']} after {run.step:,} steps. Choose, then change the "
+            'example or bring your own. <a href="api">JSON API</a>'
         )
 
     def choices(self, is_trained: bool) -> list[tuple[str, int]]:
@@ -141,7 +141,8 @@ class Clicks:
             return drawings.drawn_invitation()
         known = self.shelf.reply(pairing.problem, shown)
         if pairing.is_trained and isinstance(known, Reply):
-            return self._drawn_reply(pairing, known, example.content, example.reference)
+            drawn = self._drawn_reply, pairing, known
+            return await asyncio.to_thread(*drawn, example.content, example.reference)
         return await self._drawn(pairing, example.content, example.reference)
 
     def _example(self, pairing: Pairing, shown: int) -> Example | None:

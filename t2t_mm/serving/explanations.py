@@ -35,8 +35,8 @@ def drawn_trace(trace: Trace, content: np.ndarray | str) -> str:
         parts.append(
             '<details class="mm-more" open><summary>What it looked at</summary>'
             f"{_drawn_attention(attention, content)}"
-            '<p class="mm-note">Mean over all layers and heads; each row adds up to '
-            "1.</p></details>"
+            '<p class="mm-note">Mean over all layers and heads; what a word looked at '
+            "adds up to 1.</p></details>"
         )
     if trace.expert_use:
         parts.append(
@@ -92,11 +92,15 @@ def _over_picture(
         shade = 1 - row / (float(row.max()) or 1.0)
         cells = "".join(f'<i style="--shade:{value:.2f}"></i>' for value in shade)
         figures.append(
-            f'<figure><div class="mm-lit"><img alt="" src="{image}"><div '
-            f'style="grid-template-columns:repeat({grid[1]},1fr)">{cells}</div></div>'
+            f'<figure><div class="mm-lit" style="grid-template-columns:'
+            f'repeat({grid[1]},1fr)">{cells}</div>'
             f"<figcaption>{_shown_token(target)}</figcaption></figure>"
         )
-    return f'<div class="mm-figures">{"".join(figures)}</div>'
+    # The picture comes once, however many words there are.
+    return (
+        f'<div class="mm-figures" style="--picture:url({image})">'
+        f"{''.join(figures)}</div>"
+    )
 
 
 def _below_sound(attention: Attention, weights: np.ndarray, sound: np.ndarray) -> str:

@@ -36,6 +36,7 @@ pytestmark = [
 ]
 SMALL_PROBLEMS = os.path.join(os.path.dirname(__file__), "..", "small_problems")
 WIDE, NARROW = (1280, 900), (390, 844)
+SPOKEN_HERTZ, RECORDED_SECONDS = 440.0, 2.0
 QUIET = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync "
@@ -93,8 +94,11 @@ def is_warm(address):
 
 
 @contextlib.contextmanager
-def browser(address, size):
-    """A browser with a new profile that can reach nothing but this machine."""
+def browser(address, size, microphone=None):
+    """A browser with a new profile that can reach nothing but this machine.
+
+    A file may be what its microphone hears, over and over.
+    """
     options = Options()
     options.binary_location = CHROMIUM
     with tempfile.TemporaryDirectory() as profile:
@@ -106,6 +110,10 @@ def browser(address, size):
             f"--host-resolver-rules={resolver}",
         ):
             options.add_argument(argument)
+        if microphone:
+            for argument in ("ui-for-media-stream", "device-for-media-stream"):
+                options.add_argument(f"--use-fake-{argument}")
+            options.add_argument(f"--use-file-for-fake-audio-capture={microphone}")
         if size == NARROW:
             metrics = {"width": size[0], "height": size[1], "pixelRatio": 2.0}
             options.add_experimental_option(
@@ -254,6 +262,49 @@ def test_a_dropped_picture_and_sound_are_answered(wide, tmp_path):
         wait_for(
             lambda before=before: answer_of(wide) != before, f"an answer to {file}"
         )
+
+
+def button(driver, part, name):
+    """Waits for a button by what it says, or what it says of itself to the blind."""
+
+    def found():
+        for one in driver.find_elements(By.CSS_SELECTOR, f"{part} button"):
+            said = (one.text, one.get_attribute("aria-label"))
+            if one.is_displayed() and name in said:
+                return one
+        return None
+
+    return wait_for(found, f"the button {name}")
+
+
+def test_what_the_microphone_hears_is_recorded_and_answered(address, tmp_path):
+    times = np.arange(48_000) / 48_000
+    tone = 0.3 * np.sin(2 * np.pi * SPOKEN_HERTZ * times)
+    soundfile.write(tmp_path / "tone.wav", tone, 48_000, "PCM_16")
+    with browser(address, WIDE, tmp_path / "tone.wav") as driver:
+        before = choose(driver, "Names a tone")
+        button(driver, "#sound", "Clear").click()
+        button(driver, "#sound", "Record audio").click()
+        button(driver, "#sound", "Record").click()
+        stop = button(driver, "#sound", "Stop")
+        time.sleep(RECORDED_SECONDS)
+        stop.click()
+        wait_for(lambda: answer_of(driver) != before, "the answer to what was said")
+        assert "mm-strips" in answer_of(driver)  # drawn below its spectrogram
+        screenshot(driver, "recorded")
+        link = wait_for(
+            lambda: driver.execute_script(
+                "const link = document.querySelector('#sound a[download]');"
+                "return link && link.href"
+            ),
+            "the recorded file",
+        )
+    with urllib.request.urlopen(link) as response:
+        heard, rate = soundfile.read(io.BytesIO(response.read()))
+    heard = heard if heard.ndim == 1 else heard.mean(1)
+    assert 0.5 * RECORDED_SECONDS < len(heard) / rate
+    loudest = np.abs(np.fft.rfft(heard)).argmax() * rate / len(heard)
+    assert abs(loudest - SPOKEN_HERTZ) < 5
 
 
 def test_a_card_of_the_gallery_is_taken_up(wide):
