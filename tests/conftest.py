@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import contextlib
+import gc
 import random
 import subprocess
 import sys
@@ -67,10 +68,15 @@ def registries_restored():
 
 @pytest.fixture(scope="module", autouse=True)
 def registries_of_the_module(request):
-    """What a module of tests registers is gone after it; see also `seed_all`."""
+    """What a module of tests registers is gone after it; see also `seed_all`.
+
+    So is its memory: compiled functions are cycles of small objects in Python, so that
+    Python feels no need to collect them, and hundreds of megabytes outside of it.
+    """
     seed_all(request.node.nodeid)
     with registries_restored():
         yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ from t2t_mm.bin import mm_datagen, mm_decoder, mm_eval, mm_trainer
 from t2t_mm.problem import get_problem
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "declared_problems.md"
-SMALL = "hidden_size=16,num_heads=2,filter_size=16,image_stages=1,image_filters=2"
+SMALL = (
+    "hidden_size=16,num_heads=2,filter_size=16,image_stages=1,image_filters=2,"
+    "batch_examples=4"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -301,6 +304,25 @@ def test_another_process_registers_it_from_its_origin(folder):
     assert after is not before
     assert (after.features, after.version) == (before.features, before.version)
     assert next(after.generate("dev", "")) == next(before.generate("dev", ""))
+
+
+def test_data_of_another_declaration_is_refused_by_the_name_of_its_file(folder, capsys):
+    toml, made = folder / "joint.toml", f"--data_dir={folder / 'made'}"
+    arguments = [f"--problem={toml}", made, f"--tmp_dir={folder / 'tmp'}"]
+    assert mm_datagen.main([*arguments, "--num_processes=1"]) == 0
+    toml.write_text(toml.read_text().replace('"german"', '"english"'))
+    run = [f"--problem={toml}", made, f"--output_dir={folder / 'run'}"]
+    run += ["--model=transformer", "--hparams_set=transformer_tiny"]
+    capsys.readouterr()
+    assert mm_trainer.main([*run, "--train_steps=1"]) == 2
+    message = capsys.readouterr().err
+    assert f"its declaration ({toml}) says something else of its source" in message
+    assert f"Run mm-datagen --problem={toml} --data_dir=" in message
+    assert "version" not in message
+    assert mm_datagen.main([*arguments, "--num_processes=1"]) == 0
+    message = capsys.readouterr().err
+    assert "sentences: made again, because its declaration (" in message
+    assert "pets: finished before, skipped" in message
 
 
 def test_the_version_follows_what_decides_the_examples(tmp_path):
