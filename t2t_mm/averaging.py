@@ -7,13 +7,13 @@ arxiv.org/abs/1706.03762).
 
 import os
 import shutil
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from t2t_mm import checkpoints
-from t2t_mm.files import write_atomically
 from t2t_mm.run_history import HPARAMS_FILE, RUN_FILE
 from t2t_mm.run_settings import load_run_record, save_run_record
 from t2t_mm.run_vocabularies import FOLDER
@@ -67,8 +67,29 @@ def average(paths: Sequence[str], output_dir: str) -> str:
             "or more, each once. Name them again."
         )
     names = _checked_names(prefixes)
-    run_dir = located[-1][0]
-    _copy_settings(run_dir, output_dir, prefixes)
+    _refuse_other_folders(output_dir)
+    output_dir = output_dir.rstrip(os.sep)
+    aside = f"{output_dir}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        _copy_settings(located[-1][0], aside, prefixes)
+        manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(**_means(prefixes, names)),
+            os.path.join(aside, checkpoints.CHECKPOINT_DIR),
+            max_to_keep=1,
+        )
+        step = int(prefixes[-1].rpartition("-")[2])
+        path = manager.save(checkpoint_number=step)
+        shutil.rmtree(output_dir, ignore_errors=True)  # an earlier average
+        os.replace(aside, output_dir)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return os.path.join(output_dir, os.path.relpath(path, aside))
+
+
+def _means(
+    prefixes: Sequence[str], names: Sequence[Mapping[str, str]]
+) -> dict[str, tf.Variable]:
+    """Gives the mean of each variable, by name; one key of it for each checkpoint."""
     readers = [tf.train.load_checkpoint(prefix) for prefix in prefixes]
     means = {}
     for name in names[0]:
@@ -77,13 +98,7 @@ def average(paths: Sequence[str], output_dir: str) -> str:
         for reader, keys in zip(readers, names, strict=True):
             total += reader.get_tensor(keys[name])
         means[name] = tf.Variable(np.asarray(total / len(readers), value.dtype))
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(**means),
-        os.path.join(output_dir, checkpoints.CHECKPOINT_DIR),
-        max_to_keep=1,
-    )
-    step = int(prefixes[-1].rpartition("-")[2])
-    return manager.save(checkpoint_number=step)
+    return means
 
 
 def _only(run_dir: str) -> str:
@@ -126,14 +141,8 @@ def _checked_names(prefixes: Sequence[str]) -> list[dict[str, str]]:
     return every
 
 
-def _copy_settings(run_dir: str, output_dir: str, prefixes: Sequence[str]) -> None:
-    """Makes the folder a run: its record, its hparams, its vocabularies."""
-    record = load_run_record(run_dir)
-    if record is None:
-        raise ValueError(
-            f"{run_dir} holds no run: {RUN_FILE} is not there; expected checkpoints in "
-            "the --output_dir of mm-trainer. Check the path."
-        )
+def _refuse_other_folders(output_dir: str) -> None:
+    """Refuses to write where anything but an earlier average is."""
     existing = load_run_record(output_dir) if os.path.isdir(output_dir) else None
     is_average = existing is not None and "averaged_from" in existing
     is_file = os.path.exists(output_dir) and not os.path.isdir(output_dir)
@@ -144,14 +153,19 @@ def _copy_settings(run_dir: str, output_dir: str, prefixes: Sequence[str]) -> No
             f"{output_dir} holds something that is no average; expected a folder that "
             "is empty or not there. Name another --output_path."
         )
-    if is_average:
-        shutil.rmtree(os.path.join(output_dir, checkpoints.CHECKPOINT_DIR))
-    os.makedirs(output_dir, exist_ok=True)
+
+
+def _copy_settings(run_dir: str, folder: str, prefixes: Sequence[str]) -> None:
+    """Makes a folder a run: its record, its hparams, its vocabularies."""
+    record = load_run_record(run_dir)
+    if record is None:
+        raise ValueError(
+            f"{run_dir} holds no run: {RUN_FILE} is not there; expected checkpoints in "
+            "the --output_dir of mm-trainer. Check the path."
+        )
+    os.makedirs(folder)
     vocabularies = os.path.join(run_dir, FOLDER)
     if os.path.isdir(vocabularies):
-        shutil.copytree(
-            vocabularies, os.path.join(output_dir, FOLDER), dirs_exist_ok=True
-        )
-    with open(os.path.join(run_dir, HPARAMS_FILE), "rb") as file:
-        write_atomically(os.path.join(output_dir, HPARAMS_FILE), file.read())
-    save_run_record({**record, "averaged_from": list(prefixes)}, output_dir)
+        shutil.copytree(vocabularies, os.path.join(folder, FOLDER))
+    shutil.copy(os.path.join(run_dir, HPARAMS_FILE), folder)
+    save_run_record({**record, "averaged_from": list(prefixes)}, folder)

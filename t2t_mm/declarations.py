@@ -134,7 +134,7 @@ def _read_line(reference: str) -> tuple[str, dict[str, Any]]:
         value = unquote(value)
         if key == "name":
             name = value
-        elif KEYS.get(key) == _WHOLE and value.isdigit():
+        elif KEYS.get(key) == _WHOLE and value.isdecimal():
             declared[key] = int(value)
         elif KEYS.get(key) == _LIST:
             declared[key] = value.split("|")

@@ -6,42 +6,32 @@ import resource
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from t2t_mm import batch_plan, evaluation, input_pipeline
 from t2t_mm.checkpoints import Checkpoints
-from t2t_mm.distribution import Distribution
+from t2t_mm.preparation import Parts
 from t2t_mm.problem import Problem
 from t2t_mm.run_settings import Settings
 from t2t_mm.split_reader import SplitReader
 from t2t_mm.step_errors import memory_explained
-from t2t_mm.train_step import NUMBERS, TrainSteps
+from t2t_mm.train_step import NUMBERS
 from t2t_mm.training_state import TrainingState
-from t2t_mm.vocabulary import Vocabulary
 
 NUM_STEPS = 2
 NUM_EXAMPLES = 4
 MIB = 2**20
 
 
-def check_run(
-    state: TrainingState,
-    steps: TrainSteps,
-    settings: Settings,
-    problems: Sequence[Problem],
-    vocabularies: Mapping[str, Vocabulary],
-    distribution: Distribution,
-) -> int:
+def check_run(parts: Parts) -> int:
     """Tries out a run: of each problem two steps, on its largest batch and its first,
     an evaluation of a few examples; a checkpoint. Prints what it found.
 
     Args:
-      state: of a new network; it is trained a little.
-      steps: that train it.
-      settings, problems, vocabularies, distribution: of the run.
+      parts: of the run; its network, a new one, is trained a little.
 
     Returns:
       The number of steps done.
@@ -50,25 +40,25 @@ def check_run(
       ValueError: if a loss is not finite.
       OSError: if memory runs out, or the checkpoint cannot be written.
     """
+    state, hparams = parts.state, parts.settings.hparams
     print(describe_parameters(state))
-    hparams, data_dir = settings.hparams, settings.data_dir
-    for problem in problems:
-        for batch in _two_batches(problem, settings):
+    for problem in parts.problems.values():
+        for batch in _two_batches(problem, parts.settings):
             with memory_explained(problem.name, hparams, batch):
-                output = steps(problem.name, batch)
+                output = parts.steps(problem.name, batch)
             state.step += 1
             print(_describe_step(problem.name, batch, np.asarray(output[0])))
     with tempfile.TemporaryDirectory() as folder:
-        if distribution.is_chief:
-            for problem in problems:
+        if parts.distribution.is_chief:
+            for problem in parts.problems.values():
                 with memory_explained(problem.name, hparams):
                     result = evaluation.evaluate(
                         state.model,
                         problem,
                         "dev",
-                        data_dir,
+                        parts.settings.data_dir,
                         hparams,
-                        vocabularies,
+                        parts.vocabularies,
                         limit=NUM_EXAMPLES,
                         num_samples=0,
                     )
@@ -76,7 +66,7 @@ def check_run(
                     f"{problem.name}: {result['examples']} dev examples, "
                     f"loss {result['loss']:.3f}, {', '.join(result['metrics'])}"
                 )
-        path = Checkpoints(folder, state, is_writer=distribution.is_chief).save()
+        path = Checkpoints(folder, state, is_writer=parts.distribution.is_chief).save()
         size = sum(entry.stat().st_size for entry in os.scandir(os.path.dirname(path)))
         print(f"A checkpoint takes {size / MIB:,.1f} MiB.")
     print(f"The process took at most {_peak_bytes() / MIB:,.0f} MiB. All is well.")

@@ -210,10 +210,10 @@ def check_range(field: dataclasses.Field, value: Any) -> None:
         allowed = f"one of {', '.join(map(str, choices))}"
     elif low is None and high is None:
         allowed = "a finite number"
+    elif high is None:
+        allowed = f"{low} or more"
     else:
-        allowed = (
-            f"{'any' if low is None else low} to {'any' if high is None else high}"
-        )
+        allowed = f"at most {high}" if low is None else f"{low} to {high}"
     for part in _leaves(value):
         is_number = isinstance(part, int | float)
         if (

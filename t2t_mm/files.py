@@ -50,6 +50,53 @@ def write_atomically(path: str, content: bytes) -> None:
         file.write(content)
 
 
+def check_lines(path: str, flag: str) -> None:
+    """Checks that a flag names a file, one of lines.
+
+    Raises:
+      FileNotFoundError: if it does not.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"{flag}={path} is not a file; expected one with a line for each example. "
+            "Check the path."
+        )
+
+
+def check_place(path: str, flag: str, *, is_folder: bool = False) -> None:
+    """Checks, before the work begins, that its result can be put where a flag says.
+
+    Args:
+      path: of the result; folders above it may be missing.
+      flag: that named it, for the message.
+      is_folder: whether the result is a folder; it may be there.
+
+    Raises:
+      OSError: if it cannot.
+    """
+    if os.path.exists(path) and os.path.isdir(path) != is_folder:
+        kinds = ("file", "folder") if is_folder else ("folder", "file")
+        raise FileExistsError(
+            f"{flag}={path} is a {kinds[0]}; expected a place for a {kinds[1]}. Choose "
+            "another."
+        )
+    above = (
+        os.path.abspath(path) if is_folder else os.path.dirname(os.path.abspath(path))
+    )
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise NotADirectoryError(
+            f"{flag}={path} cannot be: {above} is no folder; expected a place in one. "
+            "Choose another."
+        )
+    if not os.access(above, os.W_OK):
+        raise PermissionError(
+            f"{flag}={path} cannot be: you may not write into {above}; expected a "
+            "place where you may. Choose another."
+        )
+
+
 def write_array(path: str, array: np.ndarray) -> None:
     """Writes a numpy file, whole or not at all."""
     content = io.BytesIO()

@@ -183,11 +183,6 @@ class Run:
         wanted = self.problem(problem, command)
         settings = decode_settings(decode_hparams)
         longest = self.max_target_length(problem, command)
-        if prefix is not None and wanted.targets.modality != TEXT:
-            raise ValueError(
-                f"A prefix came for '{problem}', whose answers are labels; expected a "
-                "problem that answers with text. Leave the prefix out."
-            )
         many = [inputs] if raw_inputs.is_one(inputs) else list(inputs)
         prefixes = _for_each(prefix, many, "prefix")
         is_text = wanted.inputs.modality == TEXT

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from t2t_mm import raw_targets
 from t2t_mm import run_vocabularies as kept
 from t2t_mm.answers import Answer, from_classes, from_texts
@@ -122,7 +124,15 @@ def answers(
 
     Returns:
       An answer per row.
+
+    Raises:
+      ValueError: if a prefix leaves no room for an answer, or answers are labels.
     """
+    if prefixes is not None and problem.targets.modality == CLASS_LABEL:
+        raise ValueError(
+            f"A prefix came for '{problem.name}', whose answers are labels; expected a "
+            "problem that answers with text. Leave the prefix out."
+        )
     settings = settings or DecodeHParams()
     longest = settings.max_length or max_length or model.hparams.max_length
     # None of them decides what is compiled.
@@ -146,13 +156,28 @@ def answers(
     words = vocabularies[str(problem.targets.vocabulary)]
     prefix = None
     if prefixes is not None:
-        ids = raw_targets.encode_prefixes(problem.targets, prefixes, vocabularies)
-        prefix = raw_targets.padded(ids)
+        prefix = _prefix_ids(problem, prefixes, vocabularies, longest)
     found = decode(
         batch, token, longest, prefix, row_numbers, random_seed=settings.random_seed
     )
     num_rows = len(batch["inputs"])
     return from_texts(words, found, sources or [None] * num_rows)
+
+
+def _prefix_ids(
+    problem: Problem,
+    prefixes: Sequence[str],
+    vocabularies: Mapping[str, Vocabulary],
+    longest: int,
+) -> np.ndarray:
+    ids = raw_targets.encode_prefixes(problem.targets, prefixes, vocabularies)
+    length = max(map(len, ids), default=0)
+    if length >= longest:
+        raise ValueError(
+            f"A prefix of {length} ids came; expected fewer than {longest}, the most "
+            "of an answer. Shorten it, or set max_length in --decode_hparams."
+        )
+    return raw_targets.padded(ids)
 
 
 def _guide(

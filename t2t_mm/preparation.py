@@ -2,21 +2,77 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import keras
 
 from t2t_mm import configuration, datagen, input_pipeline, vocabulary
 from t2t_mm.configuration import HParams
 from t2t_mm.distribution import Distribution
+from t2t_mm.mixture import mixture_rates
 from t2t_mm.models import build_model
 from t2t_mm.optimizers import make_optimizer
 from t2t_mm.packing import check_packing
 from t2t_mm.problem import AUDIO, Problem
 from t2t_mm.registry import models
 from t2t_mm.run_settings import Settings, save_run
+from t2t_mm.step_errors import size_explained
 from t2t_mm.train_step import TrainSteps
 from t2t_mm.training_state import TrainingState
 from t2t_mm.warm_start import freeze
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of.
+
+    Args:
+      settings, distribution: what it is, and where it computes.
+      problems: by name.
+      rates: share of the steps that train each problem.
+      vocabularies: by name.
+      state: network, optimizer, and all else that changes.
+      steps: the updates.
+    """
+
+    settings: Settings
+    distribution: Distribution
+    problems: Mapping[str, Problem]
+    rates: Mapping[str, float]
+    vocabularies: Mapping[str, vocabulary.Vocabulary]
+    state: TrainingState
+    steps: TrainSteps
+
+
+def prepare(
+    settings: Settings,
+    problems: Sequence[Problem],
+    distribution: Distribution,
+    *,
+    train_steps: int,
+    tmp_dir: str | None,
+    rates: str,
+    temperature: float | None,
+    progress: bool,
+) -> Parts:
+    """Makes data that is missing, and builds network and optimizer.
+
+    Raises:
+      ValueError: if settings do not fit each other or the data.
+      OSError: if data is missing or memory runs out.
+    """
+    num_examples = prepare_data(
+        problems, settings.data_dir, tmp_dir, progress, distribution
+    )
+    shares = mixture_rates(
+        settings.mixture, num_examples, rule=rates, temperature=temperature
+    )
+    vocabularies = vocabulary.load_vocabularies(problems, settings.data_dir)
+    with size_explained(settings.hparams):
+        state = make_state(settings, problems, vocabularies, train_steps, distribution)
+        steps = make_steps(state, settings, problems, distribution)
+    by_name = {problem.name: problem for problem in problems}
+    return Parts(settings, distribution, by_name, shares, vocabularies, state, steps)
 
 
 def prepare_data(
@@ -89,13 +145,7 @@ def make_steps(
     return TrainSteps(state, signatures, hparams.clip_norm, distribution)
 
 
-def keep_settings(
-    settings: Settings,
-    run_dir: str,
-    rates: Mapping[str, float],
-    vocabularies: Mapping[str, vocabulary.Vocabulary],
-    train_steps: int,
-) -> None:
+def keep_settings(parts: Parts, run_dir: str, train_steps: int) -> None:
     """Writes into the run's folder what it is, or checks it against what is there.
 
     Raises:
@@ -103,11 +153,12 @@ def keep_settings(
       OSError: if the folder cannot be written.
     """
     configuration.refuse_unused_gin_bindings("train.", "hparams.")
+    words = parts.vocabularies
     save_run(
-        settings,
+        parts.settings,
         run_dir,
-        rates=rates,
-        vocabularies={name: one.fingerprint for name, one in vocabularies.items()},
+        rates=parts.rates,
+        vocabularies={name: one.fingerprint for name, one in words.items()},
         train_steps=train_steps,
     )
     configuration.save_operative_gin(run_dir)
@@ -136,24 +187,18 @@ def check_fixed_shapes(hparams: HParams, problems: Sequence[Problem]) -> None:
         )
 
 
-def describe(
-    state: TrainingState,
-    settings: Settings,
-    problems: Sequence[Problem],
-    rates: Mapping[str, float],
-    distribution: Distribution,
-) -> str:
+def describe(parts: Parts) -> str:
     """Gives what is about to be trained, on what, on which devices."""
-    variables = state.model.trainable_variables
+    settings, variables = parts.settings, parts.state.model.trainable_variables
     size = sum(math.prod(variable.shape) for variable in variables)
     lines = [
         f"{settings.model} ({settings.hparams_set}): {size:,} parameters in "
-        f"{len(variables)} variables, on {distribution.describe()}."
+        f"{len(variables)} variables, on {parts.distribution.describe()}."
     ]
-    for problem in problems:
+    for problem in parts.problems.values():
         batches = input_pipeline.describe_batches(
             problem, settings.data_dir, settings.hparams
         )
-        share = rates[problem.name]
+        share = parts.rates[problem.name]
         lines.append(f"  {problem.name}, {share:.1%} of the steps: {batches}")
     return "\n".join(lines)

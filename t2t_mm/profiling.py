@@ -10,30 +10,30 @@ class Profile:
 
     Args:
       run_dir: gets the trace, under plugins/profile.
-      start: step at which the run starts.
-      train_steps: step at which it ends.
+      num_steps: how many steps there are to train.
 
     Raises:
       ValueError: if the run ends before the trace would.
     """
 
-    def __init__(self, run_dir: str, *, start: int, train_steps: int):
-        if train_steps < start + LAST:
+    def __init__(self, run_dir: str, *, num_steps: int):
+        if num_steps < LAST:
             raise ValueError(
-                f"--profile came with {train_steps - start} steps to train; expected "
-                f"{LAST} or more, since steps {FIRST} to {LAST} are recorded. Raise "
+                f"--profile came with {num_steps} steps to train; expected {LAST} or "
+                f"more, since steps {FIRST} to {LAST} are recorded. Raise "
                 "--train_steps."
             )
         self._run_dir = run_dir
-        self._first, self._last = start + FIRST, start + LAST
+        self._done = 0
         self._is_running = False
 
-    def after_step(self, step: int) -> None:
+    def after_step(self) -> None:
         """Starts or ends the recording where it is time to."""
-        if step == self._first:
+        self._done += 1
+        if self._done == FIRST:
             tf.profiler.experimental.start(self._run_dir)
             self._is_running = True
-        elif step == self._last:
+        elif self._done == LAST:
             self.stop()
 
     def stop(self) -> None:

@@ -5,9 +5,10 @@ folder's newest checkpoint stands, and loops: draw a problem, take its next batc
 its compiled step (`train_step`); every so often write the log, evaluate, save.
 mm-trainer calls it with flags; Python and gin with keyword arguments.
 
-To change something: the numbers of one update, `train_step`; when what happens and
-what counts as best, `cadence`; on which devices, `strategy`; what is kept,
-`training_state`; how it is saved, `checkpoints`; what is said, `training_log`.
+To change something: how data, network and optimizer come about, `preparation`; the
+numbers of one update, `train_step`; when what happens and what counts as best,
+`cadence`; on which devices, `strategy`; what is kept, `training_state`; how it is
+saved, `checkpoints`; what is said, `training_log`.
 """
 
 import math
@@ -19,33 +20,23 @@ from typing import Any
 import gin
 import keras
 
-from t2t_mm import configuration, input_pipeline, vocabulary
+from t2t_mm import configuration, input_pipeline
 from t2t_mm.cadence import Cadence, Watched, make_patience, refuse_in_vain
-from t2t_mm.checkpoints import Checkpoints, newest_checkpoint
-from t2t_mm.distribution import Distribution
+from t2t_mm.checkpoints import Checkpoints, checkpoints_of, newest_checkpoint
 from t2t_mm.dry_run import check_run
 from t2t_mm.examination import Examination
 from t2t_mm.fields import typed
 from t2t_mm.interruption import Interruption
 from t2t_mm.keras_callbacks import KerasCallbacks
-from t2t_mm.mixture import draw_problem, get_problems, mixture_rates
+from t2t_mm.mixture import draw_problem, get_problems
 from t2t_mm.precision import computing_in
-from t2t_mm.preparation import (
-    describe,
-    keep_settings,
-    make_state,
-    make_steps,
-    prepare_data,
-)
-from t2t_mm.problem import Problem
+from t2t_mm.preparation import Parts, describe, keep_settings, prepare
 from t2t_mm.profiling import Profile
-from t2t_mm.run_settings import Request, Settings, settle
+from t2t_mm.run_settings import Request, settle
 from t2t_mm.schedules import make_schedule
-from t2t_mm.step_errors import memory_explained, size_explained, workers_explained
+from t2t_mm.step_errors import memory_explained, workers_explained
 from t2t_mm.strategy import make_distribution
-from t2t_mm.train_step import TrainSteps
 from t2t_mm.training_log import TrainingDivergedError, TrainingLog
-from t2t_mm.training_state import TrainingState
 from t2t_mm.warm_start import warm_start
 
 
@@ -171,47 +162,40 @@ def train(
         delta=eval_early_stopping_metric_delta,
     )
     refuse_in_vain(cadence, best, patience)
+    trace = None
+    if profile:
+        saved_step = max(checkpoints_of(output_dir), default=0)
+        trace = Profile(output_dir, num_steps=train_steps - saved_step)
+    # Where it computes, until the last step.
     distribution = make_distribution(strategy, use_xla=xla, tpu=tpu_name)
     with computing_in(precision, tf32=tf32), workers_explained():
         # Data, network and optimizer; --check tries them out and ends here.
-        num_examples = prepare_data(
-            problems, settings.data_dir, tmp_dir, progress, distribution
+        parts = prepare(
+            settings,
+            problems,
+            distribution,
+            train_steps=train_steps,
+            tmp_dir=tmp_dir,
+            rates=rates,
+            temperature=temperature,
+            progress=progress,
         )
-        shares = mixture_rates(
-            settings.mixture, num_examples, rule=rates, temperature=temperature
-        )
-        vocabularies = vocabulary.load_vocabularies(problems, settings.data_dir)
-        with size_explained(settings.hparams):
-            state = make_state(
-                settings, problems, vocabularies, train_steps, distribution
-            )
-            steps = make_steps(state, settings, problems, distribution)
-        said = describe(state, settings, problems, shares, distribution)
+        said = describe(parts)
         if check:
-            return TrainingResult(
-                check_run(state, steps, settings, problems, vocabularies, distribution),
-                {},
-            )
+            return TrainingResult(check_run(parts), {})
         # Where the weights come from; from here on the folder holds a run.
+        state, is_chief = parts.state, distribution.is_chief
         checkpoints = Checkpoints(
-            output_dir,
-            state,
-            keep=keep_checkpoint_max,
-            is_writer=distribution.is_chief,
+            output_dir, state, keep=keep_checkpoint_max, is_writer=is_chief
         )
         if warm_start_from and newest_checkpoint(output_dir) is None:
-            said += warm_start(state.model, warm_start_from, problems, vocabularies)
-            if state.averages:
-                state.averages.restart()
-        if distribution.is_chief:
-            keep_settings(settings, output_dir, shares, vocabularies, train_steps)
+            said += _started_warm(parts, warm_start_from)
+        if is_chief:
+            keep_settings(parts, output_dir, train_steps)
         checkpoints.restore()
         distribution.check_same_step(state.step, output_dir)
         distribution.spread_seeds(state.model.variables)
         # What goes along with the steps, and the steps.
-        trace = None
-        if profile and distribution.is_chief:
-            trace = Profile(output_dir, start=state.step, train_steps=train_steps)
         with (
             Interruption() as interruption,
             TrainingLog(
@@ -220,15 +204,14 @@ def train(
                 evaluated_step=state.evaluated_step,
                 train_steps=train_steps,
                 progress=progress,
-                is_writer=distribution.is_chief,
+                is_writer=is_chief,
             ) as log,
         ):
-            by_name = {one.name: one for one in problems}
             examination = Examination(
                 output_dir,
                 settings,
-                by_name,
-                vocabularies,
+                parts.problems,
+                parts.vocabularies,
                 eval_examples,
                 best,
                 patience,
@@ -236,29 +219,23 @@ def train(
                 interruption,
             )
             run = _Run(
-                output_dir=output_dir,
-                settings=settings,
-                problems=by_name,
-                rates=shares,
-                cadence=cadence,
-                distribution=distribution,
-                state=state,
-                steps=steps,
-                examination=examination,
-                checkpoints=checkpoints,
-                log=log,
-                interruption=interruption,
-                callbacks=KerasCallbacks(
+                parts,
+                cadence,
+                checkpoints,
+                examination,
+                log,
+                interruption,
+                KerasCallbacks(
                     callbacks, state, train_steps=train_steps, period=eval_frequency
                 ),
-                profile=trace,
+                trace if is_chief else None,
             )
             log.say(said)
             log.say(f"Run in {output_dir}, from step {state.step} to {train_steps}.")
             if state.step >= train_steps:
                 log.say("Nothing is left to train: raise --train_steps to go on.")
             run.train_until(start + 60 * max_minutes if max_minutes else math.inf)
-    if distribution.is_chief:
+    if is_chief:
         configuration.save_operative_gin(output_dir)
         configuration.refuse_unused_gin_bindings()
     return TrainingResult(
@@ -266,26 +243,31 @@ def train(
     )
 
 
+def _started_warm(parts: Parts, source: str) -> str:
+    said = warm_start(
+        parts.state.model, source, list(parts.problems.values()), parts.vocabularies
+    )
+    if parts.state.averages:
+        parts.state.averages.restart()
+    return said
+
+
 @dataclass
 class _Run:
-    """The parts of a run, and the loop over its steps."""
+    """The loop over the steps of a run, and what goes along with them."""
 
-    output_dir: str
-    settings: Settings
-    problems: Mapping[str, Problem]
-    rates: Mapping[str, float]
+    parts: Parts
     cadence: Cadence
-    distribution: Distribution
-    state: TrainingState
-    steps: TrainSteps
-    examination: Examination
     checkpoints: Checkpoints
+    examination: Examination
     log: TrainingLog
     interruption: Interruption
     callbacks: KerasCallbacks
     profile: Profile | None
 
     def __post_init__(self):
+        self.state, self.distribution = self.parts.state, self.parts.distribution
+        self.settings = self.parts.settings
         self._learning_rate = make_schedule(
             self.settings.hparams, self.cadence.train_steps
         )
@@ -327,14 +309,15 @@ class _Run:
 
     def _train_one_step(self) -> None:
         """Makes one update: of one batch, or of as many as are accumulated."""
-        state, num_batches = self.state, self.steps.batches_per_update
+        state, steps = self.state, self.parts.steps
+        num_batches = steps.batches_per_update
         self.callbacks.before_step(state.step)
         for draw in range(state.step * num_batches, (state.step + 1) * num_batches):
             start = time.perf_counter()
-            name = draw_problem(self.settings.random_seed, draw, self.rates)
+            name = draw_problem(self.settings.random_seed, draw, self.parts.rates)
             position, batch = next(self._batches_of(name))
             with memory_explained(name, self.settings.hparams, batch):
-                output = self.steps(name, batch)
+                output = steps(name, batch)
             state.positions[name] = position
             seconds = time.perf_counter() - start
             self.log.record(state.step + 1, name, seconds, output)
@@ -343,13 +326,13 @@ class _Run:
         if state.averages:
             state.averages.update(state.step, self.distribution)
         if self.profile:
-            self.profile.after_step(state.step)
+            self.profile.after_step()
 
     def _batches_of(self, name: str) -> Iterator:
         if name not in self._batches:
             epoch, batch = (int(number) for number in self.state.positions[name])
             dataset = input_pipeline.training_batches(
-                self.problems[name],
+                self.parts.problems[name],
                 self.settings.data_dir,
                 self.settings.hparams,
                 seed=self.settings.random_seed,
@@ -362,7 +345,7 @@ class _Run:
         try:
             self.log.write_training(float(self._learning_rate(self.state.step)))
         except TrainingDivergedError as error:
-            last = newest_checkpoint(self.output_dir) or "none yet"
+            last = newest_checkpoint(self.examination.run_dir) or "none yet"
             raise TrainingDivergedError(
                 f"{error} The network since then was not saved; the last checkpoint "
                 f"is {last}. Lower learning_rate or raise warmup_steps, and train into "

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -86,6 +87,34 @@ def test_an_average_may_be_written_anew(paths, tmp_path):
     averaging.average(paths, folder)
     averaging.average(paths[:1], folder)
     assert list(checkpoints_of(folder)) == [3]
+
+
+def test_a_full_disk_leaves_the_average_that_was_there(paths, tmp_path, monkeypatch):
+    folder = tmp_path / "mean"
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.CheckpointManager, "save", fail)
+        with pytest.raises(OSError, match="No space left"):
+            averaging.average(paths, str(folder))
+        assert os.listdir(tmp_path) == []
+    averaging.average(paths, str(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.CheckpointManager, "save", fail)
+        with pytest.raises(OSError, match="No space left"):
+            averaging.average(paths[:1], str(folder))
+    assert os.listdir(tmp_path) == ["mean"]
+    assert list(checkpoints_of(str(folder))) == [5]
+
+
+def test_an_average_may_be_one_of_those_that_are_averaged(paths, tmp_path):
+    written = averaging.average(paths[:1], str(tmp_path / "mean"))
+    expected = weights_of(averaging.average(paths, str(tmp_path / "other")))
+    found = weights_of(averaging.average([written, paths[1]], str(tmp_path / "mean")))
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name])
 
 
 def test_one_checkpoint_is_its_own_mean(paths, tmp_path):

@@ -58,7 +58,7 @@ def test_every_field_is_documented():
         ({"hidden_size": 64.0}, TypeError, "expected int: width D"),
         ({"image_flip": 1}, TypeError, "expected bool"),
         ({"kernels": ((3,),)}, TypeError, "expected tuple.tuple.int, int., ...."),
-        ({"hidden_size": 0}, ValueError, "is 0; expected 1 to any: width D"),
+        ({"hidden_size": 0}, ValueError, "is 0; expected 1 or more: width D"),
         ({"dropout": float("nan")}, ValueError, "expected 0 to 1"),
         ({"audio_input": "mel"}, ValueError, "one of log_mel, waveform"),
     ],

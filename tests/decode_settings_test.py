@@ -35,7 +35,7 @@ def test_nothing_gives_greedy_search(given):
         ("beam_size=4,beam_size=5", "--decode_hparams sets 'beam_size' twice"),
         ("beam_size=few", "--decode_hparams sets beam_size=few; expected int."),
         ("beam_size=0", "hparam 'beam_size' is 0; expected 1 to 256: answers kept"),
-        ("temperature=-1", "hparam 'temperature' is -1.0; expected 0 to any"),
+        ("temperature=-1", "hparam 'temperature' is -1.0; expected 0 or more"),
         ("top_p=0,temperature=1", "hparam 'top_p' is 0.0; expected 1e-06 to 1"),
         ("beam_size=4,temperature=1", "Set beam_size=1 to draw, or temperature=0"),
         ("top_k=3", "top_k=3, top_p=1.0 with temperature=0; expected a temperature"),

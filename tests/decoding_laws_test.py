@@ -12,14 +12,11 @@ from t2t_mm.models import build_model
 from t2t_mm.models.multimodel import MultiModel
 from t2t_mm.models.settings import TransformerHParams
 from t2t_mm.problem import Feature
-from tests.made.models import SMALLEST, Sum
+from tests.made.models import SIZES, SMALLEST, TRANSLATE, WORDS, Sum
 
-WORDS = Feature("text", vocabulary="words")
 KINDS = Feature("class_label", vocabulary="kinds", labels=tuple("abc"))
 PICTURE = Feature("image", height=7, width=5)
 SOUND = Feature("audio", sample_rate=8000)
-SIZES = {"words": 23, "kinds": 3}
-TRANSLATE = made_up_problem("translate", WORDS, WORDS, "To-German")
 CAPTION = made_up_problem("caption", PICTURE, WORDS, "To-English")
 HEAR = made_up_problem("hear", SOUND, WORDS, "To-English")
 HPARAMS = dataclasses.replace(

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from t2t_mm import registry
-from t2t_mm.bin import command, plugins
+from t2t_mm.bin import command, command_line, plugins
 from t2t_mm.problem import get_problem
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -110,6 +110,6 @@ def test_every_flag_that_is_shown_exists(line):
     module = importlib.import_module(f"t2t_mm.bin.{name.replace('-', '_')}")
     values = flags.FlagValues()
     module.define_flags(values)
-    command._define_shared_flags(values)
+    command._define_shared_flags(values, reads_gin=True)
     positional = {"mm-registry": "name", "mm-report": "output_dir"}.get(name)
-    command._parse(values, name, arguments, positional)
+    command_line.parse_flags(values, name, arguments, positional)

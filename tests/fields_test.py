@@ -154,11 +154,11 @@ def test_bounds_are_allowed_values(name, value):
     [
         ("share", 1.5, "0 to 1"),
         ("share", float("nan"), "0 to 1"),
-        ("count", 0, "1 to any"),
-        ("sizes", (3, 0), "1 to any"),
+        ("count", 0, "1 or more"),
+        ("sizes", (3, 0), "1 or more"),
         ("form", "oval", "one of round, square"),
         ("free", float("inf"), "a finite number"),
-        ("limit", 0, "1 to any"),
+        ("limit", 0, "1 or more"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(name, value, allowed):

@@ -74,6 +74,8 @@ def test_inputs_and_targets_must_be_as_many(small):
         small.score("small_reverse", ["a"], ["a", "b"])
     with pytest.raises(ValueError, match="A prefix came for 'small_colours', whose"):
         small.generate("small_colours", PICTURE, prefix="r")
+    with pytest.raises(ValueError, match="A prefix of .* ids came; expected fewer"):
+        small.generate("small_reverse", "a", prefix="a b " * 200)
     with pytest.raises(ValueError, match="2 values of prefix came with 1 inputs; expe"):
         small.generate("small_reverse", ["a"], prefix=["a", "b"])
 

@@ -10,41 +10,18 @@ import tensorflow as tf
 from t2t_mm import batch_plan, input_pipeline, laws
 from t2t_mm.configuration import HParams
 from t2t_mm.layers.segments import apart, segments_of, together
-from t2t_mm.made_up_batches import made_up_batch, made_up_problem
+from t2t_mm.made_up_batches import made_up_batch
 from t2t_mm.models import build_model
-from t2t_mm.models.settings import MultiModelHParams, TransformerHParams
+from t2t_mm.models.settings import MultiModelHParams
 from t2t_mm.packing import check_packing, packed_batch
-from t2t_mm.problem import Feature, get_problem
+from t2t_mm.problem import get_problem
 from t2t_mm.split_reader import SplitReader
 from t2t_mm.train_step import TrainSteps
 from t2t_mm.training_state import TrainingState
+from tests.made.models import CLASSIFY, DEEPER, SIZES, TRANSFORMER, TRANSLATE
 
-WORDS = Feature("text", vocabulary="words")
-LABELS = Feature("class_label", vocabulary="kinds", labels=("ant", "bee", "cat"))
-SIZES = {"words": 23, "kinds": 3}
-TRANSLATE = made_up_problem("translate", WORDS, WORDS, "To-German")
-CLASSIFY = made_up_problem("classify", WORDS, LABELS, "To-Category")
-MULTIMODEL = MultiModelHParams(
-    hidden_size=10,
-    dropout=0.0,
-    encoder_blocks=3,
-    encoder_moe_after=2,
-    mixer_blocks=1,
-    decoder_blocks=2,
-    decoder_moe_after=1,
-    attention_conv_blocks=1,
-    num_heads=2,
-    num_experts=5,
-    experts_per_position=2,
-    expert_size=7,
-)
-TRANSFORMER = TransformerHParams(
-    hidden_size=10,
-    dropout=0.0,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
-    num_heads=2,
-    filter_size=11,
+MULTIMODEL = dataclasses.replace(
+    DEEPER, hidden_size=10, kernels=(3, 3, 15, 15), dilations=(1, 1, 1, 8)
 )
 
 

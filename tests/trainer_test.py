@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm import configuration, run_settings, trainer
+from t2t_mm import configuration, preparation, run_settings, trainer
 from t2t_mm.mixture import draw_problem
 from t2t_mm.training_log import TrainingDivergedError
 from tests.made.quick_runs import QUICK_NAMES, lines_of, saved_values
@@ -78,7 +78,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(
 ):
     train_quickly(train_steps=3)
     values = saved_values(tmp_path / "run")
-    state_of = trainer.make_state
+    state_of = preparation.make_state
 
     def made_infinite(*arguments):
         state = state_of(*arguments)
@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(
         return state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "make_state", made_infinite)
+        patch.setattr(preparation, "make_state", made_infinite)
         with pytest.raises(
             TrainingDivergedError,
             match=r"'quick_\w+' gave loss nan .* at step 6; .*last checkpoint is .*-3",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm import checkpoints, examination, trainer, warm_start
-from t2t_mm.profiling import Profile
+from t2t_mm import checkpoints, examination, warm_start
+from tests.made.quick_runs import training
 
 TINY = "hidden_size=8,filter_size=8,num_heads=2,num_encoder_layers=1,"
 TINY += "num_decoder_layers=1"
@@ -20,22 +20,16 @@ TINY += "num_decoder_layers=1"
 def train(small_problems, small_data, tmp_path):
     """Trains a tiny network on a small problem; a test says what else it wants."""
 
-    def start(run="run", **changes):
-        settings = {
-            "output_dir": str(tmp_path / run),
-            "train_steps": 4,
-            "model": "transformer",
-            "hparams_set": "transformer_tiny",
-            "hparams": TINY,
-            "problem": "small_reverse",
-            "data_dir": small_data,
-            "eval_frequency": 2,
-            "log_frequency": 2,
-            "progress": False,
-        }
-        return trainer.train(**settings | changes)
-
-    return start
+    return training(
+        tmp_path,
+        train_steps=4,
+        model="transformer",
+        hparams_set="transformer_tiny",
+        hparams=TINY,
+        problem="small_reverse",
+        data_dir=small_data,
+        eval_frequency=2,
+    )
 
 
 @pytest.fixture
@@ -79,7 +73,13 @@ def test_a_profile_is_a_trace_of_some_steps(train, tmp_path, losses):
     train(profile=True, train_steps=15, eval_frequency=0)
     assert glob.glob(str(tmp_path / "run/plugins/profile/*/*.xplane.pb"))
     with pytest.raises(ValueError, match="--profile came with 1 steps to train; expec"):
-        Profile("anywhere", start=15, train_steps=16)
+        train(profile=True, train_steps=16)
+
+
+def test_a_trace_that_would_not_end_leaves_nothing_behind(train, tmp_path, losses):
+    with pytest.raises(ValueError, match="--profile came with 14 steps to train; expe"):
+        train(profile=True, train_steps=14)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_ends_when_nothing_gets_better_and_stays_ended(train, tmp_path, losses):

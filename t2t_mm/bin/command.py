@@ -23,28 +23,24 @@ anything else (with its traceback).
 """
 
 import contextlib
-import inspect
 import os
 import re
 import sys
 import tempfile
-import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
 from t2t_mm.bin import menu, plugins
+from t2t_mm.bin.command_line import (
+    DroppedFlag,
+    check_required,
+    help_text,
+    parse_flags,
+)
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-# What absl adds to the help of a flag that may be repeated.
-_REPEAT = "repeat this option to specify a list of values"
-
-
-class DroppedFlagError(ValueError):
-    """A flag of Tensor2Tensor that is gone; the message says what replaces it."""
 
 
 class _PathParser(flags.ArgumentParser):
@@ -52,19 +48,6 @@ class _PathParser(flags.ArgumentParser):
 
     def parse(self, argument):
         return os.path.expanduser(argument)
-
-
-class _DroppedFlag(flags.Flag):
-    """A flag that is known only to say what replaces it."""
-
-    def __init__(self, name: str, replacement: str):
-        super().__init__(flags.ArgumentParser(), None, name, None, replacement)
-        self.boolean = True  # so that --name, --noname and --name=x all arrive
-
-    def parse(self, argument):
-        raise DroppedFlagError(
-            f"--{self.name} is a flag of Tensor2Tensor that is gone. {self.help}"
-        )
 
 
 def define_path(
@@ -123,16 +106,27 @@ def define_dropped_flags(
       replacements: sentence by flag: {"worker_gpu": "Use --strategy=mirrored."}.
     """
     for name, replacement in replacements.items():
-        values[name] = _DroppedFlag(name, replacement)
+        values[name] = DroppedFlag(name, replacement)
 
 
-def _define_shared_flags(values: flags.FlagValues) -> None:
+def _define_shared_flags(values: flags.FlagValues, reads_gin: bool) -> None:
     define_path(
         values, "t2t_usr_dir", None, "folder of your own problems, models and sets"
     )
     flags.DEFINE_bool(
         "registry_help", False, "list every registered name", flag_values=values
     )
+    if reads_gin:
+        _define_gin_flags(values)
+    flags.DEFINE_bool(
+        "debug", False, "show the traceback of every error", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "help", False, "show this text", short_name="h", flag_values=values
+    )
+
+
+def _define_gin_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "gin_file", [], "file of gin settings; may be repeated", flag_values=values
     )
@@ -141,12 +135,6 @@ def _define_shared_flags(values: flags.FlagValues) -> None:
         [],
         "one gin setting, such as train.eval_frequency=500; may be repeated",
         flag_values=values,
-    )
-    flags.DEFINE_bool(
-        "debug", False, "show the traceback of every error", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "help", False, "show this text", short_name="h", flag_values=values
     )
 
 
@@ -233,6 +221,7 @@ def run(
     *,
     required: Sequence[str] = (),
     positional: str | None = None,
+    reads_gin: bool = True,
 ) -> int:
     """Runs a command: reads flags, calls the body, turns errors into exit codes.
 
@@ -244,6 +233,7 @@ def run(
       argv: arguments without the program; by default those of the process.
       required: flags that must have a value.
       positional: the flag that one argument without a flag's name stands for.
+      reads_gin: whether there are settings of gin that it would read.
 
     Returns:
       The exit code.
@@ -251,18 +241,18 @@ def run(
     arguments = list(sys.argv[1:] if argv is None else argv)
     values = flags.FlagValues()
     define_flags(values)
-    _define_shared_flags(values)
+    _define_shared_flags(values, reads_gin)
     show_traceback = "--debug" in arguments
     try:
-        _parse(values, name, arguments, positional)
+        parse_flags(values, name, arguments, positional)
         if values.help:
-            print(_help_text(values, name, description, positional))
+            print(help_text(values, name, description, positional))
             return 0
         if values.registry_help:
             load_zoo(values.t2t_usr_dir)
             print(menu.menu_text(menu.menu()))
             return 0
-        _check_required(values, required)
+        check_required(values, required)
         return body(values) or 0
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
@@ -277,57 +267,6 @@ def run(
             return 2 if _is_users_mistake(error) else 1
         print(f"{name}: {_message(error)}", file=sys.stderr)
         return 2
-
-
-def _parse(
-    values: flags.FlagValues, name: str, arguments: list[str], positional: str | None
-) -> None:
-    try:
-        rest = values([name, *arguments])[1:]
-    except flags.Error as error:
-        if isinstance(error.__cause__, DroppedFlagError):
-            raise error.__cause__ from None
-        reason = str(error).replace(" ?", "?").strip().rstrip(".")
-        raise ValueError(f"{reason}. `{name} --help` lists the flags.") from error
-    if positional and len(rest) == 1:
-        values[positional].parse(rest.pop())
-    if rest:
-        raise ValueError(
-            f"'{rest[0]}' came without a flag's name; expected --flag=value. "
-            f"`{name} --help` lists the flags."
-        )
-
-
-def _check_required(values: flags.FlagValues, required: Sequence[str]) -> None:
-    missing = [name for name in required if values[name].value in (None, "", [])]
-    if missing:
-        raise ValueError(
-            "No value came for "
-            + " ".join(f"--{name}" for name in missing)
-            + ". Expected: "
-            + "; ".join(f"--{name}: {values[name].help}" for name in missing)
-            + "."
-        )
-
-
-def _help_text(
-    values: flags.FlagValues, name: str, description: str, positional: str | None
-) -> str:
-    argument = f" [{positional.upper()}]" if positional else ""
-    lines = [f"usage: {name}{argument} [flags]", "", inspect.cleandoc(description)]
-    lines += ["", "flags:"]
-    shown = [flag for group in values.flags_by_module_dict().values() for flag in group]
-    for flag in dict.fromkeys(shown):
-        if isinstance(flag, _DroppedFlag):
-            continue
-        lines.append(f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}=")
-        text = " ".join(flag.help.split(_REPEAT)[0].split()).rstrip(";")
-        if flag.default not in (None, "", [], False):
-            text += f" (default: {flag.default})"
-        lines += textwrap.wrap(
-            text, width=80, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
-    return "\n".join(lines)
 
 
 def _is_users_mistake(error: BaseException) -> bool:

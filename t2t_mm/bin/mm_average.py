@@ -14,6 +14,7 @@ import sys
 from absl import flags
 
 from t2t_mm.bin import command
+from t2t_mm.files import check_place
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -74,6 +75,7 @@ def average(values: flags.FlagValues) -> None:
                 "new run. Give it."
             )
         output_path = os.path.join(values.output_dir, "averaged")
+    check_place(output_path, "--output_path", is_folder=True)
     command.start_tensorflow(values)
     from t2t_mm import averaging
 
@@ -90,7 +92,13 @@ def average(values: flags.FlagValues) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs mm-average; gives its exit code."""
     return command.run(
-        "mm-average", average, __doc__, define_flags, argv, positional="output_dir"
+        "mm-average",
+        average,
+        __doc__,
+        define_flags,
+        argv,
+        positional="output_dir",
+        reads_gin=False,
     )
 
 

@@ -20,8 +20,14 @@ from typing import Any
 from absl import flags
 
 from t2t_mm.bin import command, run_flags
+from t2t_mm.files import check_lines
 
 _POLL_SECONDS = 10.0
+_OF_A_RUN = (
+    *("output_dir", "checkpoint_path", "data_dir", "step", "problem", "split"),
+    *("limit", "decode_hparams", "min_steps", "wait_minutes"),
+    *("gin_file", "gin_binding"),
+)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -51,7 +57,11 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     run_flags.define_decode_hparams(values)
     flags.DEFINE_integer(
-        "min_steps", 0, "leave out checkpoints of fewer steps", flag_values=values
+        "min_steps",
+        0,
+        "leave out checkpoints of fewer steps",
+        lower_bound=0,
+        flag_values=values,
     )
     flags.DEFINE_float(
         "wait_minutes",
@@ -74,8 +84,12 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def score(values: flags.FlagValues) -> None:
     """Does what the flags say."""
+    for name in ("translation", "reference", "source"):
+        path = values[name].value
+        if path and values.reference:
+            check_lines(path, f"--{name}")
     if values.translation:
-        _refuse(values, "--translation", ("output_dir", "checkpoint_path", "problem"))
+        _refuse(values, "--translation", _OF_A_RUN)
         if not values.reference:
             raise ValueError(
                 f"--translation={values.translation} came without --reference; "
@@ -95,6 +109,9 @@ def score(values: flags.FlagValues) -> None:
         )
     if values.source:
         _refuse(values, "--source", ("split",))
+    for flag in ("step", "checkpoint_path"):
+        if values[flag].value:
+            _refuse(values, f"--{flag}", ("min_steps", "wait_minutes"))
     settings = run_flags.decode_settings_from_flags(values)
     with run_flags.loaded_run(values) as run:
         _score_run(run, settings, values)
@@ -114,19 +131,44 @@ def _score_files(values: flags.FlagValues) -> None:
 
     references = bleu.read_lines(values.reference)
     found = bleu.scores(references, bleu.read_lines(values.translation))
-    for name, one in found.items():
-        print(f"{name:<13}{one['score']:6.2f}  {one['signature']}")
+    lines = [
+        f"{name:<13}{one['score']:6.2f}  {one['signature']}"
+        for name, one in found.items()
+    ]
     if values.source:
-        copied = bleu.scores(references, bleu.read_lines(values.source))
+        copied = bleu.scores(references, _sources(values))
         text = ", ".join(f"{name} {one['score']:.2f}" for name, one in copied.items())
-        print(f"untranslated: {text}")
+        lines.append(f"untranslated: {text}")
+    print("\n".join(lines))
+
+
+def _sources(values: flags.FlagValues) -> list[str]:
+    """Gives the lines of --source, once there are as many as of --reference."""
+    from t2t_mm import bleu
+
+    sources = bleu.read_lines(values.source)
+    count = len(bleu.read_lines(values.reference))
+    if len(sources) != count or not sources:
+        raise ValueError(
+            f"--source={values.source} has {len(sources)} lines and --reference="
+            f"{values.reference} {count}; expected as many, and at least one. Name "
+            "files of the same sentences."
+        )
+    return sources
 
 
 def _score_run(run: Any, settings: Any, values: flags.FlagValues) -> None:
     """Scores one named checkpoint, or each of the run that was not scored yet."""
-    from t2t_mm import bleu
+    from t2t_mm import bleu, checkpoints
+    from t2t_mm.problem import TEXT
 
+    values["problem"].value = run_flags.problem_asked(run, values.problem)
     problem = run.problem(values.problem)
+    if problem.targets.modality != TEXT:
+        raise ValueError(
+            f"--problem={problem.name} answers with labels; expected a problem whose "
+            "answers are texts. Use mm-eval for this one."
+        )
     what = _what(problem, settings, values)
     header = f"{'step':>9}  {'bleu':>6}  {'uncased':>7}  {'chrf':>6}"
     known = [one for one in bleu.read_records(run.run_dir) if _is_of(one, what)]
@@ -139,7 +181,14 @@ def _score_run(run: Any, settings: Any, values: flags.FlagValues) -> None:
         bleu.add_record(run.run_dir, {"step": step, **what, "scores": found})
         _add_curves(run.run_dir, what, step, found)
         print(_row(step, found), flush=True)
-    for name, one in (found or (known[-1]["scores"] if known else {})).items():
+    found = found or (known[-1]["scores"] if known else None)
+    if found is None:
+        there = ", ".join(map(str, sorted(checkpoints.checkpoints_of(run.run_dir))))
+        raise ValueError(
+            f"{run.run_dir} has no checkpoint of --min_steps={values.min_steps} or "
+            f"more; expected one to score. It has: {there or 'none'}."
+        )
+    for name, one in found.items():
         print(f"{name}: {one['signature']}")
 
 
@@ -153,6 +202,7 @@ def _what(problem: Any, settings: Any, values: flags.FlagValues) -> dict[str, An
         "decode_hparams": dataclasses.asdict(settings),
     }
     if values.source:
+        _sources(values)
         paths = (values.source, values.reference)
         return what | {"files": [[os.path.basename(p), sha256_of(p)] for p in paths]}
     split = values.split or problem.test_splits[0]
@@ -201,7 +251,7 @@ def _score_checkpoint(
     from t2t_mm import bleu, evaluation
 
     if values.source:
-        sources = bleu.read_lines(values.source)[: values.limit]
+        sources = _sources(values)[: values.limit]
         references = bleu.read_lines(values.reference)[: values.limit]
         found = run.generate(values.problem, sources, decode_hparams=settings)
         return bleu.scores(references, [answer.output for answer in found])

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from absl import flags
 
 from t2t_mm.bin import command, run_flags
+from t2t_mm.files import check_lines, check_place
 
 if TYPE_CHECKING:
     from t2t_mm.answers import Answer
@@ -99,8 +100,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def decode(values: flags.FlagValues) -> None:
     """Does what the flags say."""
-    _check_sources(values)
     settings = run_flags.decode_settings_from_flags(values)
+    _check_flags(values, settings)
     with run_flags.loaded_run(values) as run:
         problem = run_flags.problem_asked(run, values.problem, values.command)
         values["problem"].value = problem
@@ -109,12 +110,11 @@ def decode(values: flags.FlagValues) -> None:
         elif values.score_file or values.decode_from_file or not sys.stdin.isatty():
             _decode_file(run, settings, values)
         else:
-            from t2t_mm.bin.prompt import Prompt
-
-            Prompt(run, values.problem, settings, values.command).converse()
+            _converse(run, settings, values)
 
 
-def _check_sources(values: flags.FlagValues) -> None:
+def _check_flags(values: flags.FlagValues, settings: Any) -> None:
+    """Refuses flags that contradict each other, and places where nothing can go."""
     names = ("split", "decode_from_file", "score_file")
     given = [name for name in names if values[name].value]
     if len(given) > 1:
@@ -124,11 +124,46 @@ def _check_sources(values: flags.FlagValues) -> None:
         )
     for name in names[1:]:
         path = values[name].value
-        if path not in (None, "-") and not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"--{name}={path} is not a file; expected one with an input per line. "
-                "Check the path."
-            )
+        if path not in (None, "-"):
+            check_lines(path, f"--{name}")
+    is_searching = (
+        values.prefix
+        or values.scores
+        or settings != type(settings)(batch_size=settings.batch_size)
+    )
+    if values.score_file and is_searching:
+        raise ValueError(
+            "--score_file came with --prefix, --scores or --decode_hparams; expected "
+            "of them a batch_size alone, since targets are given. Leave the rest out."
+        )
+    if values.decode_to_file:
+        source = values.decode_from_file or values.score_file or ""
+        if os.path.exists(source) and os.path.exists(values.decode_to_file):
+            if os.path.samefile(source, values.decode_to_file):
+                raise ValueError(
+                    f"--decode_to_file={values.decode_to_file} is the file of the "
+                    "inputs; expected another, so that they are kept. Name one."
+                )
+        check_place(values.decode_to_file, "--decode_to_file")
+
+
+def _converse(run: "Run", settings: Any, values: flags.FlagValues) -> None:
+    from t2t_mm.bin.prompt import Prompt
+
+    given = [f"--{name}" for name in ("decode_to_file", "limit") if values[name].value]
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)} came without inputs; expected "
+            "--decode_from_file or --split beside. Leave out what is not for typing."
+        )
+    Prompt(
+        run,
+        values.problem,
+        settings,
+        values.command,
+        prefix=values.prefix,
+        with_scores=values.scores,
+    ).converse()
 
 
 def _columns(answer: "Answer", values: flags.FlagValues) -> str:
@@ -164,7 +199,7 @@ def _decode_file(run: "Run", settings: Any, values: flags.FlagValues) -> None:
 
     def answer(lines: Sequence[str], first: int) -> list[str]:
         if values.score_file:
-            return _scored(run, lines, first, name, folder, values)
+            return _scored(run, lines, first, settings, values)
         inputs = _inputs(run, lines, folder, values)
         found = run.generate(
             values.problem,
@@ -216,10 +251,10 @@ def _scored(
     run: "Run",
     lines: Sequence[str],
     first: int,
-    name: str,
-    folder: str,
+    settings: Any,
     values: flags.FlagValues,
 ) -> list[str]:
+    name = values.score_file
     pairs = [line.split("\t") for line in lines]
     for number, pair in enumerate(pairs, first + 1):
         if len(pair) != 2:
@@ -227,9 +262,12 @@ def _scored(
                 f"Line {number} of {name} has {len(pair) - 1} tabs; expected one, "
                 "between input and target. Correct the line."
             )
-    inputs = _inputs(run, [pair[0] for pair in pairs], folder, values)
     found = run.score(
-        values.problem, inputs, [pair[1] for pair in pairs], command=values.command
+        values.problem,
+        _inputs(run, [pair[0] for pair in pairs], os.path.dirname(name), values),
+        [pair[1] for pair in pairs],
+        command=values.command,
+        batch_size=settings.batch_size,
     )
     return [f"{float(one):.6f}" for one in found]
 

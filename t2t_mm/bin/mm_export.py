@@ -10,10 +10,12 @@ scores: vocabulary and search are inside. Examples:
 """
 
 import sys
+from typing import Any
 
 from absl import flags
 
 from t2t_mm.bin import command, run_flags
+from t2t_mm.files import check_place
 
 _DROPPED = {
     "model": "The run knows its model.",
@@ -40,12 +42,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "untrained pairings too, problem@command,...; or all",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "decode_hparams",
-        "",
-        "the search: beam_size=4,alpha=0.6,num_return=3; default: greedy",
-        flag_values=values,
-    )
+    run_flags.define_decode_hparams(values)
     command.define_path(values, "data_dir", None, "by default as the run was trained")
     flags.DEFINE_string(
         "step",
@@ -82,25 +79,22 @@ def _define_limits(values: flags.FlagValues) -> None:
 
 def export(values: flags.FlagValues) -> None:
     """Does what the flags say."""
-    from t2t_mm.decode_settings import decode_settings
+    settings = run_flags.decode_settings_from_flags(values)
+    if values.export_dir:
+        check_place(values.export_dir, "--export_dir", is_folder=True)
+    with run_flags.loaded_run(values) as run:
+        _export_run(run, settings, values)
 
-    settings = decode_settings(values.decode_hparams)
-    command.load_zoo(values.t2t_usr_dir)
-    command.start_tensorflow(values)
+
+def _export_run(run: Any, settings: Any, values: flags.FlagValues) -> None:
     from t2t_mm import export as engine
-    from t2t_mm import inference
     from t2t_mm.graph_inputs import Limits
 
-    command.read_gin(values)
-
-    pairs = []
-    if values.command_pairs != engine.ALL:
-        pairs = engine.parse_pairs(values.command_pairs)
-    step = int(values.step) if values.step and values.step.isdigit() else values.step
-    run = inference.load_run(values.output_dir, data_dir=values.data_dir, step=step)
     values["problem"].value = run_flags.problems_asked(run, ",".join(values.problem))
     if values.command_pairs == engine.ALL:
         pairs = engine.all_pairs(run, values.problem)
+    else:
+        pairs = engine.parse_pairs(values.command_pairs)
     folder = engine.export_run(
         run,
         values.export_dir,

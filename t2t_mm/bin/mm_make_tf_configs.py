@@ -20,7 +20,7 @@ from absl import flags
 from t2t_mm.bin import command
 
 # A name, an IPv4 address, or an IPv6 address in brackets.
-_ADDRESS = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
+_ADDRESS = re.compile(r"(\w[\w.-]*|\[[\da-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 _DROPPED = {
     "ps": (
         "Keras 3 has no parameter servers: give every machine as one of --workers; "
@@ -80,6 +80,11 @@ def tf_configs(addresses: Sequence[str]) -> list[dict[str, Any]]:
 
 def print_configs(values: flags.FlagValues) -> None:
     """Prints a line per worker, or one worker's JSON."""
+    if values["workers"].present > 1:
+        raise ValueError(
+            f"--workers or --masters came {values['workers'].present} times; expected "
+            "all addresses in one of them. Join them by commas."
+        )
     configs = tf_configs(values.workers)
     if values.index is None:
         for config in configs:
@@ -87,8 +92,8 @@ def print_configs(values: flags.FlagValues) -> None:
         return
     if values.index >= len(configs):
         raise ValueError(
-            f"--index={values.index} came with {len(configs)} workers; expected 0 to "
-            f"{len(configs) - 1}. Workers are counted from 0."
+            f"--index={values.index} came for {len(configs)} of --workers; expected "
+            f"less than {len(configs)}, since they are counted from 0. Correct one."
         )
     print(json.dumps(configs[values.index]))
 
@@ -106,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         define_flags,
         argv,
         required=("workers",),
+        reads_gin=False,
     )
 
 

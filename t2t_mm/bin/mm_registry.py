@@ -27,27 +27,36 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def show(values: flags.FlagValues) -> None:
     """Prints the menu, or all about one name."""
+    if values.name and values.filter:
+        raise ValueError(
+            f"--filter={values.filter} came with the name {values.name}; expected one "
+            "of them. Leave one out."
+        )
     command.load_zoo(values.t2t_usr_dir)
     with command.start_messages_held_back(values):
         shown = menu.details(values.name) if values.name else menu.menu(values.filter)
-    if values.json:
-        print(json.dumps(shown, indent=1, default=str))
-    elif values.name:
-        print(menu.details_text(shown))
-    elif text := menu.menu_text(shown):
-        print(text)
-    else:
+    if not any(shown.values()):
         raise registry.UnknownNameError(
             f"No name contains '{values.filter}'. "
             f"{registry.nearest_names(values.filter, menu.all_names())} "
             "Leave --filter out to see all."
         )
+    if values.json:
+        print(json.dumps(shown, indent=1, default=str))
+    else:
+        print((menu.details_text if values.name else menu.menu_text)(shown))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit code."""
     return command.run(
-        "mm-registry", show, __doc__, define_flags, argv, positional="name"
+        "mm-registry",
+        show,
+        __doc__,
+        define_flags,
+        argv,
+        positional="name",
+        reads_gin=False,
     )
 
 

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         required=("output_dir",),
         positional="output_dir",
+        reads_gin=False,
     )
 
 

@@ -30,15 +30,26 @@ class Prompt:
       problem: the name of the one that is asked first.
       settings: how it searches.
       command: another product than the problem's own, or None.
+      prefix: how every answer begins, or None.
+      with_scores: whether each answer's log-probability stands before it.
     """
 
     def __init__(
-        self, run: "Run", problem: str, settings: "DecodeHParams", command: str | None
+        self,
+        run: "Run",
+        problem: str,
+        settings: "DecodeHParams",
+        command: str | None,
+        *,
+        prefix: str | None = None,
+        with_scores: bool = False,
     ):
         self._run = run
         self._problem = problem
         self._settings = settings
         self._command = command
+        self._prefix = prefix
+        self._with_scores = with_scores
 
     def converse(self) -> None:
         """Asks and answers."""
@@ -79,8 +90,9 @@ class Prompt:
             path if os.path.isfile(path) and self._takes_files() else line,
             command=self._command,
             decode_hparams=self._settings,
+            prefix=self._prefix,
         )
-        print("\n".join(shown(answer)))
+        print("\n".join(shown(answer, with_scores=self._with_scores)))
 
     def _takes_files(self) -> bool:
         from t2t_mm.problem import TEXT
@@ -90,7 +102,7 @@ class Prompt:
     def _change(self, verb: str, rest: str) -> None:
         if verb == "problem" and rest:
             self._run.problem(rest)
-            self._problem, self._command = rest, None
+            self._problem, self._command, self._prefix = rest, None, None
             print(self._greeting())
         elif verb == "problem":
             print("\n".join(f"  {name}" for name in self._run.problems))
@@ -108,12 +120,12 @@ class Prompt:
             print(_HELP)
 
 
-def shown(answer: "Answer") -> list[str]:
-    """Gives the lines that the prompt prints of an answer."""
+def shown(answer: "Answer", *, with_scores: bool = False) -> list[str]:
+    """Gives the lines that the prompt prints of an answer, or of several and scores."""
     if answer.ranked:
         bars = [f"  {share:6.1%}  {label}" for label, share in answer.ranked]
         return [answer.output, *bars]
-    if not answer.alternatives:
+    if not (answer.alternatives or with_scores):
         return [answer.output]
     return [f"  {one.score:8.2f}  {one.output}" for one in answer.best_few]
 

@@ -1,6 +1,7 @@
 """The flags of commands that use a trained run, and loading the run that they name."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def loaded_run(values: flags.FlagValues) -> Iterator["Run"]:
       ValueError: if no run is named, a step is no number, or a binding is not used.
     """
     path = _path(values)
-    step = _step(values.step)
+    step = step_asked(values.step)
     command.load_zoo(values.t2t_usr_dir)
     command.start_tensorflow(values)
     from t2t_mm import configuration, inference
@@ -152,12 +153,36 @@ def problem_asked(run: "Run", name: str, command: str | None = None) -> str:
     return found[0]
 
 
+def step_asked(text: str | None) -> int | str | None:
+    """Gives the step that `--step` names, "best", or None for the newest.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    if text is None or text == "best":
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(
+            f"--step={text} came; expected the number of a checkpoint's step, or best. "
+            "Leave it out for the newest."
+        )
+    return int(text)
+
+
 def _path(values: flags.FlagValues) -> str:
     if values.checkpoint_path and values.step:
         raise ValueError(
             f"--checkpoint_path={values.checkpoint_path} and --step={values.step} came "
             "together; expected one of them. Leave one out."
         )
+    if values.checkpoint_path and values.output_dir:
+        run_dir = os.path.realpath(values.output_dir)
+        if not os.path.realpath(values.checkpoint_path).startswith(run_dir):
+            raise ValueError(
+                f"--checkpoint_path={values.checkpoint_path} came with --output_dir="
+                f"{values.output_dir}; expected a checkpoint of that run. Leave "
+                "--output_dir out."
+            )
     path = values.checkpoint_path or values.output_dir
     if not path:
         raise ValueError(
@@ -165,14 +190,3 @@ def _path(values: flags.FlagValues) -> str:
             "run: checkpoints, logs, settings. Or name a --checkpoint_path."
         )
     return path
-
-
-def _step(text: str | None) -> int | str | None:
-    if text is None or text == "best":
-        return text
-    if not text.isdigit():
-        raise ValueError(
-            f"--step={text}; expected the number of a checkpoint's step, or best. "
-            "Leave it out for the newest."
-        )
-    return int(text)

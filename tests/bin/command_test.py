@@ -28,6 +28,9 @@ def define_flags(values):
     command.define_model_flags(values)
     command.define_run_flags(values)
     flags.DEFINE_integer("train_steps", 1000, "how many steps", flag_values=values)
+    flags.DEFINE_float("rate", 1.0, "how fast", lower_bound=0, flag_values=values)
+    moods = ["good", "merry"]
+    flags.DEFINE_enum("mood", "good", moods, "how it feels", flag_values=values)
     command.define_dropped_flags(
         values, {"worker_gpu": "Use --strategy=mirrored.", "use_tpu": "It is gone."}
     )
@@ -81,9 +84,18 @@ def test_help_has_three_spellings(spelling, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--problm=x"], "Unknown command line flag 'problm'. Did you mean: problem?"),
-        (["--train_steps=many"], "flag --train_steps=many: invalid literal"),
-        (["--train_steps"], "Missing value for flag --train_steps"),
+        (
+            ["--problm=x"],
+            "--problm came, which is no flag of mm-toy. Did you mean --problem? `mm-",
+        ),
+        (["--xyz"], "--xyz came, which is no flag of mm-toy. `mm-toy --help` lists"),
+        (["--train_steps=many"], "--train_steps=many came; expected an integer. `mm-"),
+        (["--rate=nan"], "--rate=nan came; expected a number."),
+        (["--rate=-1"], "--rate=-1 came; expected a non-negative number. `mm-toy"),
+        (["--mood=bad"], "--mood=bad came; expected one of good, merry. `mm-toy"),
+        (["--debug=perhaps"], "--debug=perhaps came; expected true or false."),
+        (["--nodebug=1"], "--nodebug=1 came; expected --nodebug alone."),
+        (["--train_steps"], "--train_steps came without a value; expected --train_st"),
         (
             ["translate"],
             "'translate' came without a flag's name; expected --flag=value",

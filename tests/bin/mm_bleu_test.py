@@ -74,7 +74,20 @@ def test_every_checkpoint_of_a_run_is_scored_once(
             ["--output_dir=/no", "--problem=p", "--source=a"],
             "--source and --reference: only one of them came",
         ),
-        (["--translation=/no/a", "--reference=/no/b"], "No such file"),
+        (
+            ["--translation=/no/a", "--reference=/no/b"],
+            "--translation=/no/a is not a file; expected one with a line for each",
+        ),
+        (
+            ["--translation=a", "--limit=3", "--split=dev"],
+            "--translation came with --split --limit; expected the one or the other.",
+        ),
+        (
+            ["--output_dir=/no", "--problem=p", "--step=3", "--min_steps=2"],
+            "--step came with --min_steps; expected the one or the other.",
+        ),
+        (["--min_steps=-1"], "--min_steps=-1 came; expected a non-negative integer."),
+        (["--wait_minutes=nan"], "--wait_minutes=nan came; expected a number."),
         (["--bleu_variant=both"], "a flag of Tensor2Tensor that is gone. Both are"),
         (["--wait_minutes=-1"], "wait_minutes"),
     ],
@@ -89,3 +102,7 @@ def test_files_of_different_lengths_are_refused(files, capsys):
     arguments = [f"--translation={files}/out.txt", f"--reference={files}/wanted.txt"]
     assert mm_bleu.main(arguments) == 2
     assert "1 translations came for 2 references" in capsys.readouterr().err
+    arguments = [f"--translation={files}/wanted.txt", f"--reference={files}/wanted.txt"]
+    assert mm_bleu.main([*arguments, f"--source={files}/out.txt"]) == 2
+    printed = capsys.readouterr()
+    assert "out.txt has 1 lines and --reference=" in printed.err and not printed.out

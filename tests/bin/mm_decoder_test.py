@@ -184,15 +184,32 @@ def test_a_prefix_is_how_every_answer_begins(decode):
         (["--decode_hparams=extra_length=9"], "is gone. Set max_length, the most"),
         (["--batch_size=9"], "is gone. Use --decode_hparams=batch_size=64."),
         (["--decode_shards=2"], "is gone. Cut the input with split(1)"),
-        (["--step=x"], "--step=x; expected the number of a checkpoint's step, or best"),
+        (["--step=x"], "--step=x came; expected the number of a checkpoint's step"),
         (["--step=4"], "has no checkpoint of step 4; it has: 3, 5"),
         (["--step=5", "--checkpoint_path=a"], "and --step=5 came together; expected"),
-        (["--checkpoint_path=/no"], "/no is neither a folder nor a checkpoint"),
         (["--command=To-Latin"], "Command 'To-Latin' came; this model knows To-Cat"),
         (["--gin_binding=hparams.hidden_size=5"], "Nothing has read the gin bindings"),
         (["--problem=image_emoji"], "knows no problem 'image_emoji'; it was trained"),
         (["--data_dir=/nowhere"], "/nowhere"),
-        (["--chunk_lines=0"], "chunk_lines"),
+        (["--chunk_lines=0"], "--chunk_lines=0 came; expected a positive integer."),
+        (["--step=\u00b2"], "--step=\u00b2 came; expected the number of a"),
+        (["--checkpoint_path=/no"], "came with --output_dir="),
+        (
+            ["--decode_to_file=/"],
+            "--decode_to_file=/ is a folder; expected a place for",
+        ),
+        (
+            ["--decode_to_file=/dev/null/x"],
+            "--decode_to_file=/dev/null/x cannot be: /dev/null is no folder",
+        ),
+        (
+            [f"--score_file={__file__}", "--scores"],
+            "--score_file came with --prefix, --scores or --decode_hparams; expected",
+        ),
+        (
+            [f"--decode_from_file={__file__}", f"--decode_to_file={__file__}"],
+            "is the file of the inputs; expected another",
+        ),
     ],
 )
 def test_a_users_mistake_is_explained(decode, arguments, message):
@@ -220,7 +237,7 @@ def talk(run, capsys, monkeypatch, tmp_path):
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
-    def call(*lines):
+    def call(*lines, **options):
         typed = iter(lines)
 
         def read(shown):
@@ -231,7 +248,7 @@ def talk(run, capsys, monkeypatch, tmp_path):
 
         monkeypatch.setattr("builtins.input", read)
         settings = DecodeHParams(max_length=4)
-        prompt.Prompt(run, "small_reverse", settings, None).converse()
+        prompt.Prompt(run, "small_reverse", settings, None, **options).converse()
         return capsys.readouterr().out
 
     return call
@@ -255,6 +272,15 @@ def test_the_prompt_answers_and_changes_what_it_asks(talk, run, tmp_path):
     assert "Command 'To-Latin' came; this model knows" in shown
     assert "Nearest: beam_size" in shown
     assert "There is no :set; expected one of these:\n  :problem NAME" in shown
+
+
+def test_prefix_and_scores_count_at_the_prompt(talk, run):
+    shown = talk("a b", prefix="c", with_scores=True)
+    answer = run.generate(
+        "small_reverse", "a b", prefix="c", decode_hparams="max_length=4"
+    )
+    assert f"{answer.score:8.2f}  {answer.output}" in shown
+    assert answer.output.startswith("c")
 
 
 def test_an_empty_line_ends_the_prompt(talk):

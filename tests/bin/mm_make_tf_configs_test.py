@@ -47,7 +47,10 @@ def test_the_first_of_what_tensor2tensor_called_masters_still_saves(capsys):
         (["--workers=node 1:2222"], "has 'node 1:2222'; expected host:port"),
         (["--workers=http://node1:2222"], "has 'http://node1:2222'; expected host"),
         (["--workers=a:1,a:1"], "has a:1 more than once"),
-        ([TWO, "--index=2"], "expected 0 to 1"),
+        ([TWO, "--index=2"], "--index=2 came for 2 of --workers; expected less than 2"),
+        ([TWO, "--masters=c:1"], "--workers or --masters came 2 times; expected all"),
+        (["--workers=-:1"], "has '-:1'; expected host:port"),
+        ([TWO, "--gin_file=a"], "--gin_file came, which is no flag of mm-make-tf-con"),
         ([TWO, "--ps=c:1"], "Keras 3 has no parameter servers"),
     ],
 )

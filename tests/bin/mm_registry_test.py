@@ -47,9 +47,22 @@ def test_a_filter_leaves_the_names_that_contain_it(capsys):
     )
 
 
-def test_a_filter_that_no_name_contains_is_an_error(capsys):
-    assert mm_registry.main(["--filter=toy_tinny"]) == 2
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_filter_that_no_name_contains_is_an_error(more, capsys):
+    assert mm_registry.main(["--filter=toy_tinny", *more]) == 2
     assert "No name contains 'toy_tinny'. Nearest: toy_tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["toy_tiny", "--filter=toy"], "--filter=toy came with the name toy_tiny; exp"),
+        (["toy_tiny", "more"], "'more' came beside the name, without a flag's name"),
+    ],
+)
+def test_two_questions_at_once_are_refused(arguments, message, capsys):
+    assert mm_registry.main(arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_one_name_shows_all_about_it(capsys):

@@ -32,26 +32,29 @@ def quick_data(quick_zoo, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def train_quickly(quick_data, tmp_path):
-    """Trains the two problems in seconds; a test says what else it wants."""
+def training(folder, **usual):
+    """Gives a function that trains a run; a call may change what is usual."""
     from t2t_mm import trainer
 
     def start(run="run", **changes):
-        settings = {
-            "output_dir": str(tmp_path / run),
-            "train_steps": 8,
-            "model": "quick_bag",
-            "hparams_set": "quick_tiny",
-            "problem": ",".join(QUICK_NAMES),
-            "data_dir": quick_data,
-            "eval_frequency": 3,
-            "log_frequency": 2,
-            "progress": False,
-        }
-        return trainer.train(**settings | changes)
+        settings = {"output_dir": str(folder / run), "log_frequency": 2} | usual
+        return trainer.train(**settings | {"progress": False} | changes)
 
     return start
+
+
+@pytest.fixture
+def train_quickly(quick_data, tmp_path):
+    """Trains the two problems in seconds; a test says what else it wants."""
+    return training(
+        tmp_path,
+        train_steps=8,
+        model="quick_bag",
+        hparams_set="quick_tiny",
+        problem=",".join(QUICK_NAMES),
+        data_dir=quick_data,
+        eval_frequency=3,
+    )
 
 
 @pytest.fixture

@@ -12,27 +12,12 @@ from t2t_mm.made_up_batches import made_up_batch, made_up_problem
 from t2t_mm.models import build_model
 from t2t_mm.models.settings import MultiModelHParams, TransformerHParams
 from t2t_mm.problem import Feature
-from tests.made.models import SMALLEST
-
-WORDS = Feature("text", vocabulary="words")
-LABELS = Feature("class_label", vocabulary="kinds", labels=("ant", "bee", "cat"))
-SIZES = {"words": 23, "kinds": 3}
-TRANSLATE = made_up_problem("translate", WORDS, WORDS, "To-German")
-CLASSIFY = made_up_problem("classify", WORDS, LABELS, "To-Category")
-HPARAMS = dataclasses.replace(
-    SMALLEST,
-    encoder_blocks=3,
-    encoder_moe_after=2,
-    mixer_blocks=1,
-    decoder_blocks=2,
-    attention_conv_blocks=1,
-    num_experts=5,
-)
+from tests.made.models import CLASSIFY, DEEPER, SIZES, TRANSLATE, WORDS
 
 
 def made(problems=(TRANSLATE, CLASSIFY), **changes):
     keras.utils.set_random_seed(1)
-    hparams = dataclasses.replace(HPARAMS, **changes)
+    hparams = dataclasses.replace(DEEPER, **changes)
     return build_model("multimodel", hparams, list(problems), SIZES)
 
 
@@ -207,7 +192,7 @@ def test_two_vocabularies_of_one_size_do_not_share_weights():
     words = Feature("text", vocabulary="wörter")
     problem = made_up_problem("other", WORDS, words, "To-German")
     sizes = {**SIZES, "wörter": SIZES["words"]}
-    model = build_model("multimodel", HPARAMS, [problem], sizes)
+    model = build_model("multimodel", DEEPER, [problem], sizes)
     assert len(model.modalities["text"].nets) == 2
     assert len(model.weights) == len({weight.path for weight in model.weights})
 
