@@ -3,14 +3,16 @@
 python benchmarks/datagen.py [--pairs=FILE.tsv] [--repeats=3] [--peer=DIR]
 
 CPU seconds (user and system, of a process and its children), so that other jobs on the
-machine disturb little; everything in one run, in turn, the best of the repeats. The
-pairs are strings of Home Assistant in English, German and French, and as many pairs of
-two of them as make 50,000; or a file with a tab between source and target.
+machine disturb little, and, for a quiet one, the seconds that pass; everything in one
+run, in turn, the best of the repeats. The pairs are strings of Home Assistant in
+English, German and French, and as many pairs of two of them as make 50,000; or a file
+with a tab between source and target, of 51,000 pairs at least.
 
   alone     sentencepiece learns and encodes, tf.train.Example is filled in and written
             by TFRecordWriter: in one process, text in memory, imports not counted
   stages    mm-datagen's own work in one process, imports not counted
-  command   mm-datagen --num_processes=1, from start to end, all processes
+  single    mm-datagen --num_processes=1, from start to end, all processes
+  command   mm-datagen as it comes, a process per core, from start to end
   ancestor  t2t-datagen 1.9.0 on the same pairs, from start to end; --peer: a folder
             that holds its virtual environment `v19` and the problem in `t2t19`
 """
@@ -18,6 +20,7 @@ two of them as make 50,000; or a file with a tab between source and target.
 import argparse
 import contextlib
 import io
+import json
 import os
 import pathlib
 import random
@@ -26,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 NUM_PAIRS, NUM_HELD_OUT = 50_000, 500
 VOCABULARY_SIZE = 8192
@@ -48,6 +52,28 @@ class BenchmarkPairs(Problem):
                 source, target = line.rstrip("\\n").split("\\t")
                 yield {"inputs": source, "targets": target}
 '''
+
+
+class Times(NamedTuple):
+    """Seconds of the processors, and seconds that pass."""
+
+    cpu: float
+    wall: float
+
+
+class Clock:
+    """Measures CPU seconds of this process between laps, and what passes in them."""
+
+    def __init__(self):
+        self.laps: dict[str, float] = {}
+        self._start = time.perf_counter()
+        self._last = time.process_time()
+
+    def lap(self, name: str) -> None:
+        """Ends a lap."""
+        now = time.process_time()
+        self.laps[name], self._last = now - self._last, now
+        self.wall = time.perf_counter() - self._start
 
 
 def read_home_strings(tmp_dir: str) -> list[tuple[str, str]]:
@@ -79,7 +105,7 @@ def write_pairs(pairs: list[tuple[str, str]], folder: str) -> None:
             file.writelines(f"{one}\t{other}\n" for one, other in pairs[begin:end])
 
 
-def measure_alone(folder: str) -> dict[str, float]:
+def measure_alone(folder: str) -> Clock:
     """Gives the CPU seconds of sentencepiece and TensorFlow alone."""
     import sentencepiece
     import tensorflow as tf
@@ -122,10 +148,10 @@ def measure_alone(folder: str) -> dict[str, float]:
         for record in packed:
             writer.write(record)
     clock.lap("write")
-    return clock.laps
+    return clock
 
 
-def measure_stages(folder: str) -> dict[str, float]:
+def measure_stages(folder: str) -> Clock:
     """Gives the CPU seconds of mm-datagen's work, in one process."""
     from t2t_mm import datagen
     from t2t_mm.bin import plugins
@@ -137,49 +163,38 @@ def measure_stages(folder: str) -> dict[str, float]:
             ["benchmark_pairs"], data_dir, folder, num_processes=0, progress=False
         )
         clock.lap("all")
-    return clock.laps
+    return clock
 
 
-class Clock:
-    """Measures CPU seconds of this process between laps."""
-
-    def __init__(self):
-        self.laps: dict[str, float] = {}
-        self._last = time.process_time()
-
-    def lap(self, name: str) -> None:
-        """Ends a lap."""
-        now = time.process_time()
-        self.laps[name], self._last = now - self._last, now
-
-
-def cpu_of(command: list[str], **options) -> float:
-    """Runs a command; gives CPU seconds of it and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def run_timed(command: list[str], **options) -> Times:
+    """Runs a command; gives what it and its children took."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, **options)
+    wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Times(cpu, wall)
 
 
-def measure_command(folder: str) -> float:
-    """Gives the CPU seconds of the whole command."""
+def measure_command(folder: str, *more: str) -> Times:
+    """Gives what the whole command takes."""
     with tempfile.TemporaryDirectory(dir=folder) as data_dir:
-        return cpu_of(
+        return run_timed(
             [
-                *(sys.executable, "-m", "t2t_mm.bin.mm_datagen", "--num_processes=1"),
+                *(sys.executable, "-m", "t2t_mm.bin.mm_datagen", *more),
                 *("--problem=benchmark_pairs", f"--t2t_usr_dir={folder}/problem"),
                 *(f"--data_dir={data_dir}", f"--tmp_dir={folder}"),
             ]
         )
 
 
-def measure_ancestor(folder: str, peer: str) -> float:
-    """Gives the CPU seconds of t2t-datagen; its problem reads text/{train,dev}.tsv."""
+def measure_ancestor(folder: str, peer: str) -> Times:
+    """Gives what t2t-datagen takes; its problem reads text/{train,dev}.tsv."""
     with contextlib.suppress(FileExistsError):
         os.symlink(".", f"{folder}/text")
     python = os.path.join(peer, "v19", "bin", "python")
     with tempfile.TemporaryDirectory(dir=folder) as data_dir:
-        return cpu_of(
+        return run_timed(
             [
                 *(python, os.path.join(peer, "v19", "bin", "t2t-datagen")),
                 *("--problem=peer_text", f"--t2t_usr_dir={peer}/t2t19"),
@@ -189,12 +204,16 @@ def measure_ancestor(folder: str, peer: str) -> float:
         )
 
 
-def in_new_process(name: str, folder: str) -> dict[str, float]:
-    """Runs one of the measurements above in a fresh process; gives its laps."""
+def in_new_process(name: str, folder: str) -> tuple[dict[str, float], float]:
+    """Runs one of the measurements above in a fresh process.
+
+    Returns:
+      CPU seconds of its laps, and the seconds that passed in them.
+    """
     command = [sys.executable, __file__, f"--measure={name}", f"--folder={folder}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    words = done.stdout.split("\n")[-2].split("\t")
-    return {one: float(number) for one, number in zip(*[iter(words)] * 2, strict=True)}
+    laps, wall = json.loads(done.stdout.splitlines()[-1])
+    return laps, wall
 
 
 def parsed_arguments() -> argparse.Namespace:
@@ -213,8 +232,8 @@ def main() -> None:
     """Prints the table."""
     arguments = parsed_arguments()
     if arguments.measure:
-        laps = MEASUREMENTS[arguments.measure](arguments.folder)
-        print("\t".join(f"{name}\t{seconds}" for name, seconds in laps.items()))
+        clock = MEASUREMENTS[arguments.measure](arguments.folder)
+        print(json.dumps([clock.laps, clock.wall]))
         return
     with tempfile.TemporaryDirectory() as folder:
         if arguments.pairs:
@@ -225,23 +244,38 @@ def main() -> None:
         write_pairs(pairs, folder)
         os.mkdir(f"{folder}/problem")
         pathlib.Path(f"{folder}/problem/pairs.py").write_text(PROBLEM, "utf-8")
-        found: dict[str, list[float]] = {}
-        for _ in range(arguments.repeats):
-            alone = in_new_process("alone", folder)
-            print("alone:", ", ".join(f"{k} {v:.2f}" for k, v in alone.items()))
-            found.setdefault("alone", []).append(sum(alone.values()))
-            stages = in_new_process("stages", folder)
-            found.setdefault("stages", []).append(sum(stages.values()))
-            found.setdefault("command", []).append(measure_command(folder))
-        if arguments.peer:
-            found["ancestor"] = [measure_ancestor(folder, arguments.peer)]
-    best = {name: min(numbers) for name, numbers in found.items()}
-    for name, seconds in best.items():
-        print(f"{name:<10}{seconds:8.2f} CPU seconds, {NUM_PAIRS:,} pairs")
-    print(f"stages / alone      {best['stages'] / best['alone']:.2f} (target: 1.3)")
-    if arguments.peer:
-        ratio = best["ancestor"] / best["command"]
-        print(f"ancestor / command  {ratio:.1f} (target: 20)")
+        best = measure_all(folder, arguments.repeats, arguments.peer)
+    print(f"{NUM_PAIRS:,} pairs: CPU seconds, seconds that pass")
+    for name, times in best.items():
+        print(f"{name:<10}{times.cpu:8.2f}{times.wall:8.2f}")
+    ratio = best["stages"].cpu / best["alone"].cpu
+    print(f"stages / alone      {ratio:.2f} of CPU time (target: at most 1.3)")
+    for name in ("single", "command") if arguments.peer else ():
+        cpu, wall = (a / b for a, b in zip(best["ancestor"], best[name], strict=True))
+        print(
+            f"{f'ancestor / {name}':<20}{cpu:.1f} of CPU time, {wall:.1f} of the time "
+            "that passes (target: 20)"
+        )
+
+
+def measure_all(folder: str, repeats: int, peer: str | None) -> dict[str, Times]:
+    """Gives the best of the repeats of each measurement, in turn."""
+    found: dict[str, list[Times]] = {}
+    for _ in range(repeats):
+        for name in MEASUREMENTS:
+            laps, wall = in_new_process(name, folder)
+            found.setdefault(name, []).append(Times(sum(laps.values()), wall))
+            if name == "alone":
+                print("alone:", ", ".join(f"{k} {v:.2f}" for k, v in laps.items()))
+        single = measure_command(folder, "--num_processes=1")
+        found.setdefault("single", []).append(single)
+        found.setdefault("command", []).append(measure_command(folder))
+    if peer:
+        found["ancestor"] = [measure_ancestor(folder, peer)]
+    return {
+        name: Times(*map(min, zip(*times, strict=True)))
+        for name, times in found.items()
+    }
 
 
 MEASUREMENTS = {"alone": measure_alone, "stages": measure_stages}

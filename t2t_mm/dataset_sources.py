@@ -9,13 +9,19 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from t2t_mm.sources import ALL, Row, Source, column_of
 
 # Rows of one part, so that several processes share a split.
 ROWS_PER_PART = 20_000
+# Hosts that are tried, and for how long each, before a data set is fetched.
+_MOST_HOSTS, _CONNECT_SECONDS = 4, 5.0
+_PORTS = {"http": 80, "https": 443, "ftp": 21}
 _DEV_NAMES = ("validation", "valid", "dev")
 
 
@@ -89,6 +95,7 @@ class Tfds(Source):
             builder = self.builder(tmp_dir)  # another process may have been quicker
             if builder.info.splits:
                 return builder
+            self._check_network(builder, downloads, manual)
             try:
                 builder.download_and_prepare(
                     download_dir=downloads,
@@ -97,6 +104,12 @@ class Tfds(Source):
             except Exception as error:
                 raise OSError(self._not_there(builder, manual, error)) from error
         return builder
+
+    def _check_network(self, builder: Any, downloads: str, manual: str) -> None:
+        """Says at once what tfds says after some minutes, where nothing was fetched."""
+        if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not _holds_files(downloads):
+            if reason := _unreachable(builder.url_infos):
+                raise OSError(self._not_there(builder, manual, OSError(reason)))
 
     def _not_there(self, builder: Any, manual: str, error: Exception) -> str:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -221,6 +234,30 @@ def _plain(feature: Any, value: Any) -> Any:
     if isinstance(value, bytes) and kind != "Image":
         return value.decode("utf-8", errors="strict")
     return value
+
+
+def _holds_files(folder: str) -> bool:
+    """Whether there are files in a folder that are not half of a download."""
+    return any(
+        files and ".tmp." not in path for path, _, files in os.walk(os.fspath(folder))
+    )
+
+
+def _unreachable(addresses: Iterable[str]) -> str:
+    """Gives why no host of some addresses can be reached, or "" if one can."""
+    if urllib.request.getproxies():
+        return ""
+    reason = ""
+    hosts = dict.fromkeys(urllib.parse.urlsplit(one)[:2] for one in addresses)
+    for scheme, host in list(hosts)[:_MOST_HOSTS]:
+        name, _, port = host.partition(":")
+        place = (name, int(port) if port else _PORTS.get(scheme, 443))
+        try:
+            socket.create_connection(place, _CONNECT_SECONDS).close()
+            return ""
+        except OSError as error:
+            reason = f"there is no connection to {host} ({error.strerror or error})"
+    return reason
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def declare(reference: str) -> tuple[tuple[str, ...], dict[str, float]]:
     """
     wholes, rates = declarations.read(reference)
     for whole in wholes:
-        register(whole)
+        register(whole, reference)
     names = [whole["name"] for whole in wholes]
     for name in rates:
         if name not in names and name not in registry.problems:
@@ -39,10 +39,14 @@ def declare(reference: str) -> tuple[tuple[str, ...], dict[str, float]]:
     return tuple(dict.fromkeys([*names, *rates])), rates
 
 
-def register(whole: Mapping[str, Any]) -> type[ProblemOfPairs]:
+def register(whole: Mapping[str, Any], reference: str = "") -> type[ProblemOfPairs]:
     """Makes the problem of a whole declaration and registers it.
 
     One that was declared before under the name gives way.
+
+    Args:
+      whole: the declaration.
+      reference: the file or the line that declares it; by default the problem's name.
 
     Raises:
       DuplicateNameError: if another kind of problem has the name.
@@ -59,9 +63,10 @@ def register(whole: Mapping[str, Any]) -> type[ProblemOfPairs]:
         _register_vocabulary(vocabulary, spec)
     if known is not None:
         if known.declaration == whole:
+            known.reference = reference or known.reference
             return known
         registry.problems.forget(name)
-    problem = _made(whole)
+    problem = _made(whole, reference or name)
     registry.problems.register(problem, name=name)
     return problem
 
@@ -71,17 +76,26 @@ class Declared:
 
     Class attributes:
       declaration: all that it was declared with, as JSON can hold it.
+      reference: what `--problem` takes: the file or the line that declares it.
     """
 
     declaration: ClassVar[Mapping[str, Any]]
+    reference: ClassVar[str]
 
     @property
     def origin(self) -> str:
         """What registers it in another process: see `registry.load`."""
         return f"{__name__}:{json.dumps(self.declaration, sort_keys=True)}"
 
+    def changed_version(self, before: int) -> str:
+        """Says what has changed; the version is a number that nobody wrote."""
+        return (
+            f"its declaration ({self.reference}) says something else of its source, "
+            "columns, splits or features than when the data was made"
+        )
 
-def _made(whole: Mapping[str, Any]) -> type[ProblemOfPairs]:
+
+def _made(whole: Mapping[str, Any], reference: str) -> type[ProblemOfPairs]:
     kind = KINDS[whole["kind"]]
     source = declared_sources.make(whole)
     tests = tuple(name for name in source.split_names if name not in ("train", "dev"))
@@ -98,6 +112,7 @@ def _made(whole: Mapping[str, Any]) -> type[ProblemOfPairs]:
             "__doc__": whole["description"] or f"Declared: {whole['kind']}.",
             "__module__": __name__,
             "declaration": whole,
+            "reference": reference,
             "source": source,
             "inputs_column": whole["inputs_column"],
             "targets_column": whole["targets_column"],

@@ -163,6 +163,7 @@ def read_manifest(data_dir: str, problem: Problem | str) -> dict:
       ValueError: if it is no manifest.
     """
     name = problem if isinstance(problem, str) else problem.name
+    reference = problem if isinstance(problem, str) else problem.reference
     path = manifest_path(data_dir, name)
     try:
         with open(path, encoding="utf-8") as file:
@@ -174,16 +175,16 @@ def read_manifest(data_dir: str, problem: Problem | str) -> dict:
             raise FileNotFoundError(
                 f"There is no folder {data_dir}; the data of problem '{name}' was "
                 "expected in it. Say with --data_dir where it is now, if it was moved. "
-                f"If it is gone: {_remedy(name, data_dir)}"
+                f"If it is gone: {_remedy(reference, data_dir)}"
             ) from None
         raise FileNotFoundError(
             f"{path} is not there; the manifest of finished data was expected. "
-            f"{_remedy(name, data_dir)}"
+            f"{_remedy(reference, data_dir)}"
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}); the JSON that mm-datagen writes was "
-            f"expected. Delete it. {_remedy(name, data_dir)}"
+            f"expected. Delete it. {_remedy(reference, data_dir)}"
         ) from error
 
 
@@ -240,7 +241,7 @@ def check_manifest(data_dir: str, problem: Problem | str) -> dict:
     if found:
         raise ValueError(
             f"The data of problem '{problem.name}' in {data_dir} does not fit: "
-            f"{found}. {_remedy(problem.name, data_dir)}"
+            f"{found}. {_remedy(problem.reference, data_dir)}"
         )
     return manifest
 
@@ -256,12 +257,10 @@ def fault(
       problem: as it is now.
       ignore: vocabularies that may differ.
     """
-    for key, now in (
-        ("generator_version", GENERATOR_VERSION),
-        ("version", problem.version),
-    ):
-        if manifest.get(key) != now:
-            return f"{key} was {manifest.get(key)} and is {now} now"
+    if (made_by := manifest["generator_version"]) != GENERATOR_VERSION:
+        return f"generator_version was {made_by} and is {GENERATOR_VERSION} now"
+    if manifest["version"] != problem.version:
+        return problem.changed_version(manifest["version"])
     features = described_features(problem)
     if set(features) != set(manifest["features"]):
         return (
@@ -300,5 +299,5 @@ def _file_fault(path: str, size: int) -> str | None:
     return None
 
 
-def _remedy(name: str, data_dir: str) -> str:
-    return f"Run mm-datagen --problem={name} --data_dir={data_dir}."
+def _remedy(reference: str, data_dir: str) -> str:
+    return f"Run mm-datagen --problem={reference} --data_dir={data_dir}."

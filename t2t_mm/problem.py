@@ -190,6 +190,15 @@ class Problem:
         return type(self).__module__
 
     @property
+    def reference(self) -> str:
+        """What `--problem` takes to name this problem."""
+        return self.name
+
+    def changed_version(self, before: int) -> str:
+        """Says, for messages, what another `version` means."""
+        return f"version was {before} and is {self.version} now"
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Every split: train, dev, then the test splits."""
         return ("train", "dev", *self.test_splits)

@@ -23,7 +23,6 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from t2t_mm.problem import AUDIO, TEXT, Problem
 from t2t_mm.record_bytes import packed_ids, unpacked_ids
@@ -37,8 +36,11 @@ HEADER_BYTES, FOOTER_BYTES = _HEADER.size, _CHECKSUM.size
 SHARD, OFFSET, SIZE, LENGTHS = 0, 1, 2, 3
 
 
+@functools.cache
 def _example_class():
     """Makes tf.train.Example from its public field numbers, in a pool of its own.
+
+    When it is first needed: mm-datagen's processes do without, and start sooner.
 
     Source: tensorflow/core/example/example.proto and feature.proto.
     """
@@ -92,16 +94,13 @@ def _example_class():
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("t2t_mm.Example"))
 
 
-_Example = _example_class()
-
-
 def pack(values: Mapping[str, Any]) -> bytes:
     """Gives the bytes of a tf.train.Example; equal values, equal bytes.
 
     Args:
       values: by key: a str or bytes, an int, or a sequence of ints.
     """
-    example = _Example()
+    example = _example_class()()
     for key, value in values.items():
         feature = example.features.feature[key]
         if isinstance(value, str):
@@ -121,9 +120,11 @@ def unpack(content: bytes) -> dict[str, Any]:
     Raises:
       ValueError: if it is none.
     """
+    from google.protobuf.message import DecodeError
+
     values: dict[str, Any] = {}
     try:
-        example = _Example.FromString(content)
+        example = _example_class().FromString(content)
     except DecodeError as error:
         raise ValueError(
             f"{content[:20]!r} came as an example; a tf.train.Example was "

@@ -134,7 +134,7 @@ def _file_of(row: Row, column: str, folder: str) -> str | None:
             return path + ending
     raise FileNotFoundError(
         f"{row.place}, column '{column}': {path} is not there; a picture or sound file "
-        "was expected. Correct the row, or say where the files lie: folder = ..."
+        "was expected. Correct the row, or say where the files lie: files = ..."
     )
 
 

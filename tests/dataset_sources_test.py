@@ -1,3 +1,5 @@
+import io
+import socket
 import sys
 
 import pytest
@@ -96,6 +98,66 @@ def test_faults_of_tfds_are_named(tmp_dir, tmp_path):
         source.parts("train", str(tmp_path))
 
 
+@pytest.fixture
+def asked_tfds(monkeypatch):
+    """Notes whether tfds itself was asked to fetch, which then fails."""
+    import tensorflow_datasets as tfds
+
+    asked = []
+
+    def fails(self, **options):
+        asked.append(self.name)
+        raise ConnectionError("tfds gave up")
+
+    builder = tfds.core.DatasetBuilder
+    monkeypatch.setattr(builder, "download_and_prepare", fails)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return asked
+
+
+def no_network(*arguments):
+    raise socket.gaierror(-2, "Name or service not known")
+
+
+def test_without_a_network_a_data_set_of_tfds_is_refused_at_once(
+    tmp_path, monkeypatch, asked_tfds
+):
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    message = (
+        r"'mnist' of tensorflow-datasets is not there and cannot be made: there is no "
+        r"connection to storage.googleapis.com \(Name or service not known\)"
+    )
+    with pytest.raises(OSError, match=message):
+        Tfds("mnist").prepared(str(tmp_path))
+    assert not asked_tfds
+
+
+def test_tfds_is_asked_where_its_host_answers_or_files_were_fetched_before(
+    tmp_path, monkeypatch, asked_tfds
+):
+    called = []
+
+    def connected(place, seconds):
+        called.append((place, seconds))
+        return io.BytesIO()  # has a `close`, too
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with pytest.raises(OSError, match="cannot be made: tfds gave up"):
+        Tfds("mnist").prepared(str(tmp_path))
+    assert called == [(("storage.googleapis.com", 443), 5.0)]
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    half = tmp_path / "tfds" / "downloads" / "mnist" / "images.gz.tmp.17"
+    half.mkdir(parents=True)
+    (half / "part").write_bytes(b"1")
+    with pytest.raises(OSError, match="there is no connection"):
+        Tfds("mnist").prepared(str(tmp_path))
+    (half.parent / "images.gz").write_bytes(b"1")
+    with pytest.raises(OSError, match="cannot be made: tfds gave up"):
+        Tfds("mnist").prepared(str(tmp_path))
+    assert asked_tfds == ["mnist", "mnist"]
+
+
 FEATURES = {
     "picture": {"_type": "Image"},
     "label": {"_type": "ClassLabel", "names": ["cat", "dog"]},
@@ -116,7 +178,8 @@ def saved(tmp_path):
     return str(tmp_path / "pets")
 
 
-def test_a_folder_of_hugging_face_is_read_without_its_library(saved):
+def test_a_folder_of_hugging_face_is_read_without_its_library(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)  # cannot be imported
     source = HuggingFace(saved)
     assert source.split_names == ("train", "dev")
     rows = all_rows(source, "train")
@@ -124,7 +187,6 @@ def test_a_folder_of_hugging_face_is_read_without_its_library(saved):
     assert rows[0]["picture"]["bytes"].startswith(b"\x89PNG")
     assert len(all_rows(source, "dev")) == 1
     assert source.features_of("train") == FEATURES
-    assert "datasets" not in sys.modules
 
 
 def test_a_folder_of_one_split_is_dealt_out(saved):
