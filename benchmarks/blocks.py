@@ -125,7 +125,8 @@ class Block:
     def __init__(self, layer, call, x, mask):
         import tensorflow as tf
 
-        layer.build((None, None, x.shape[-1]))
+        if not layer.built:  # two blocks may share a layer
+            layer.build((None, None, x.shape[-1]))
         # Gates at zero send every position to experts that noise alone chooses.
         weights = [variable.value for variable in layer.trainable_variables]
         self.walls, self.cpus = [], []
