@@ -122,8 +122,8 @@ def _check_field(hparams: Any, name: str) -> None:
     known = [field.name for field in dataclasses.fields(hparams)]
     if name not in known:
         raise registry.UnknownNameError(
-            f"{type(hparams).__name__} has no hparam '{name}'. "
-            f"{registry.nearest_names(name, known)} Correct the name."
+            f"{type(hparams).__name__} has no hparam '{name}'; expected one of its "
+            f"names. {registry.nearest_names(name, known)} Correct the name."
         )
 
 

@@ -13,6 +13,8 @@ from t2t_mm.fields import fit_fields, setting
 from t2t_mm.registry import UnknownNameError, nearest_names
 
 FLAG = "--decode_hparams"
+# Log-probabilities down to -1e9 and below, divided by it, stay far from float32's end.
+_COLDEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ class DecodeHParams:
     def __post_init__(self):
         fit_fields(self)
         draws = self.temperature > 0
+        if 0 < self.temperature < _COLDEST:
+            raise _conflict(
+                f"temperature={self.temperature}",
+                f"0, or at least {_COLDEST}: below, probabilities overflow",
+                "Set temperature=0, which takes the likeliest",
+            )
         if self.beam_size > 1 and draws:
             raise _conflict(
                 f"beam_size={self.beam_size} with temperature={self.temperature}",
@@ -142,7 +150,7 @@ def decode_settings(
     for name in given:
         if name not in known:
             raise UnknownNameError(
-                f"DecodeHParams has no hparam '{name}'. {nearest_names(name, known)} "
-                "Correct the name."
+                f"DecodeHParams has no hparam '{name}'; expected one of its names. "
+                f"{nearest_names(name, known)} Correct the name."
             )
     return DecodeHParams(**given)

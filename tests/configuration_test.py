@@ -80,7 +80,7 @@ def test_a_misspelt_field_is_an_error_with_the_nearest_name():
     """The ancestor's tiny set misspelt its number of experts and kept 30."""
     with pytest.raises(
         registry.UnknownNameError,
-        match="ToyHParams has no hparam 'num_expert'. Nearest: num_experts",
+        match="ToyHParams has no hparam 'num_expert'; expected .* Nearest: num_experts",
     ):
         configuration.override(ToyHParams(), num_expert=10)
     with pytest.raises(registry.UnknownNameError, match="Nearest: num_experts"):

@@ -36,6 +36,7 @@ def test_nothing_gives_greedy_search(given):
         ("beam_size=few", "--decode_hparams sets beam_size=few; expected int."),
         ("beam_size=0", "hparam 'beam_size' is 0; expected 1 to 256: answers kept"),
         ("temperature=-1", "hparam 'temperature' is -1.0; expected 0 or more"),
+        ("temperature=1e-45", "temperature=1e-45; expected 0, or at least 0.001"),
         ("top_p=0,temperature=1", "hparam 'top_p' is 0.0; expected 1e-06 to 1"),
         ("beam_size=4,temperature=1", "Set beam_size=1 to draw, or temperature=0"),
         ("top_k=3", "top_k=3, top_p=1.0 with temperature=0; expected a temperature"),
@@ -52,7 +53,7 @@ def test_mistakes_are_told(given, message):
 
 @pytest.mark.parametrize("given", ["beam_sise=4", {"beam_sise": 4}])
 def test_an_unknown_name_is_told_with_the_nearest(given):
-    with pytest.raises(UnknownNameError, match="'beam_sise'.*beam_size"):
+    with pytest.raises(UnknownNameError, match="'beam_sise'; expected .*beam_size"):
         decode_settings(given)
 
 

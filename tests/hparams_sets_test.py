@@ -41,7 +41,7 @@ def test_the_papers_set_has_the_papers_sizes():
 @pytest.mark.parametrize("named_set", registry.hparams.names())
 def test_a_misspelt_field_is_an_error_and_changes_nothing(named_set):
     hparams = named_hparams(named_set)
-    with pytest.raises(ValueError, match="has no hparam 'hiden_size'. Nearest: hidden"):
+    with pytest.raises(ValueError, match="'hiden_size'; expected .* Nearest: hidden"):
         override(hparams, hiden_size=3)
     with pytest.raises(ValueError, match="Nearest: hidden_size"):
         parse_overrides("hiden_size=3", hparams)
