@@ -1,9 +1,13 @@
 """Ratios of training steps, each from one process and in turn: what contention leaves.
 
     python benchmarks/step_ratios.py experts
-    python benchmarks/step_ratios.py precision --hparams_set=multimodel_base
+    python benchmarks/step_ratios.py precision --rounds=44 --data_dir=demo/data
+    python benchmarks/step_ratios.py precision --hparams_set=multimodel_base \
+        --hparams=num_experts=8,batch_tokens=1024 --rounds=3
     python benchmarks/step_ratios.py start_up --problem=eight_small
     python benchmarks/step_ratios.py torch --torch=torch/bin/python
+    python benchmarks/step_ratios.py torch --torch=torch/bin/python \
+        --hparams_set=transformer_base --hparams=batch_tokens=1024 --rounds=5
 
   experts     a step with 240 experts over one with 30, the same k
   precision   a step in mixed_bfloat16 over one in float32, and the losses of both;
@@ -12,9 +16,10 @@
   torch       our step over one of a plain PyTorch encoder-decoder with as many
               multiply-adds (benchmarks/rivals/pytorch_transformer.py)
 
-Batches are made up. CPU time is user and system time of all threads of the process;
-with other jobs on the machine PyTorch's threads wait for each other in a busy loop, and
-only torch --threads=1 says something.
+At base size more experts or positions than that do not fit into 6 GB twice. Batches
+are made up unless there is a --data_dir. CPU time is user and system time of all
+threads of the process; with other jobs on the machine PyTorch's threads wait for each
+other in a busy loop, and only torch --threads=1 says something.
 """
 
 import argparse
@@ -31,6 +36,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import train_step as steps_of  # noqa: E402  (this folder's)
 
 EXPERTS, CHOSEN = (30, 240), 4
+WARM_STEPS = 4
 
 
 def flags():
@@ -43,6 +49,7 @@ def flags():
     parser.add_argument("--hparams_set", default="multimodel_tiny")
     parser.add_argument("--hparams", default="", help="as of mm-trainer")
     parser.add_argument("--problem", default="translate_ende_home")
+    parser.add_argument("--data_dir", help="of mm-datagen; none: made-up batches")
     parser.add_argument("--rounds", type=int, default=12, help="timed steps of each")
     parser.add_argument("--torch", help="Python of an environment with torch")
     parser.add_argument(
@@ -61,9 +68,10 @@ class Trained:
       asked: the flags.
       changes: hparams, over those of the flags.
       precision: as of mm-trainer.
+      num_batches: of each problem; trained on in turn.
     """
 
-    def __init__(self, asked, precision="float32", **changes):
+    def __init__(self, asked, precision="float32", num_batches=4, **changes):
         import keras
 
         from t2t_mm import configuration, registry
@@ -87,7 +95,7 @@ class Trained:
             if registry.models.get(name).hparams_class is type(hparams)
         )
         self.problems = get_problems(parse_problems(asked.problem))
-        sizes = steps_of.vocabulary_sizes(self.problems, None)
+        sizes = steps_of.vocabulary_sizes(self.problems, asked.data_dir)
         keras.utils.set_random_seed(1)
         with computing_in(precision):
             model = build_model(name, hparams, self.problems, sizes)
@@ -99,7 +107,9 @@ class Trained:
             self.state, signatures, hparams.clip_norm, make_distribution("one_device")
         )
         self.batches = {
-            problem.name: steps_of.batches_of(problem, hparams, None, sizes, 4)
+            problem.name: steps_of.batches_of(
+                problem, hparams, asked.data_dir, sizes, num_batches
+            )
             for problem in self.problems
         }
         self.losses = []
@@ -123,12 +133,12 @@ class Trained:
 def in_turn(runs, rounds):
     """Lets runs train in turn, after warming up; gives each one's cost."""
     for run in runs:
-        for number in range(4):
+        for number in range(WARM_STEPS):
             run.step(number)
         run.walls, run.cpus = [], []
     for number in range(rounds):
         for run in runs:
-            run.step(number)
+            run.step(WARM_STEPS + number)
     return [run.cost() for run in runs]
 
 
@@ -161,7 +171,8 @@ def experts(asked):
 def precision(asked):
     """Compares float32 and mixed_bfloat16: cost and losses."""
     names = ("float32", "mixed_bfloat16")
-    runs = [Trained(asked, name) for name in names]
+    num_batches = WARM_STEPS + asked.rounds
+    runs = [Trained(asked, name, num_batches) for name in names]
     print(f"{asked.hparams_set}:")
     show_ratio(*names, in_turn(runs, asked.rounds))
     for name, run in zip(names, runs, strict=True):
@@ -222,6 +233,7 @@ def torch(asked):
         "examples": rows,
         "source": source,
         "target": target,
+        "steps": asked.rounds,
     }
     line = [asked.torch, script, *(f"--{k}={v}" for k, v in options.items())]
     done = subprocess.run(line, check=True, capture_output=True, text=True)

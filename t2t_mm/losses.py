@@ -60,15 +60,22 @@ def _losses_and_first(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: flo
         def gradient(upstream, _):
             rows = tf.range(tf.shape(labels)[0], dtype=labels.dtype)
             wanted = p - label_smoothing / logits.shape[-1] if label_smoothing else p
-            return tf.tensor_scatter_nd_sub(
+            return _added_in_place(
                 wanted * upstream[:, None],
                 tf.stack([rows, labels], 1),
-                (1.0 - label_smoothing) * upstream,
+                (label_smoothing - 1.0) * upstream,
             )
 
         return (losses, first), gradient
 
     return losses_of(logits)
+
+
+def _added_in_place(x: tf.Tensor, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Gives x [N, V] with values [M] added at places [M, 2], without a copy of x."""
+    if x.shape.is_fully_defined():  # for XLA, which knows the other operation only
+        return tf.tensor_scatter_nd_add(x, places, values)
+    return tf.raw_ops.ScatterNdNonAliasingAdd(input=x, indices=places, updates=values)
 
 
 def alignment_loss(

@@ -146,27 +146,33 @@ def apply_to_one_more(
 
 
 def clip_by_global_norm(
-    gradients: Sequence["tf.Tensor"], clip_norm: float, *, divisor: Any = 1.0
+    gradients: Sequence["tf.Tensor"], clip_norm: float
 ) -> tuple[list["tf.Tensor"], "tf.Tensor"]:
     """Scales all gradients together so that their norm is at most `clip_norm`.
 
-    norm = sqrt(sum over all entries of (g / divisor)^2)
-    g <- g / divisor * min(1, clip_norm / norm)
+    norm = sqrt(sum over all entries of g^2)
+    g <- g * min(1, clip_norm / norm)
 
     Args:
       gradients: dense gradients, of any shapes.
       clip_norm: the bound; 0 for none.
-      divisor: what the gradients are to be divided by, too: the weight of a sum of
-        losses. Both together are one pass over the gradients.
 
     Returns:
-      (the gradients, their norm after the division, float32 scalar).
+      (the gradients, their norm before that, float32 scalar).
 
     Source: Pascanu et al. 2013, algorithm 1, arxiv.org/abs/1211.5063.
     """
     import tensorflow as tf
 
-    norm = tf.linalg.global_norm(gradients) / divisor
-    scale = clip_norm / tf.maximum(norm, clip_norm) if clip_norm else 1.0
-    scale = tf.cast(scale / divisor, tf.float32)
-    return [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients], norm
+    gradients = list(gradients)
+    norm = tf.linalg.global_norm(gradients)
+    if not clip_norm:
+        return gradients, norm
+
+    def scaled():
+        scale = clip_norm / norm
+        return [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
+
+    # Within the bound there is no pass over them. A norm that is no number is not
+    # within, and spoils all.
+    return tf.cond(norm <= clip_norm, lambda: gradients, scaled), norm

@@ -2,8 +2,9 @@
 
 The trainer makes one `TrainSteps` for a run. Problems whose inputs and targets are the
 same features share a compiled step: what sets them apart is the command, which is an
-argument. Written for any number of replicas: losses, weights and gradients are sums,
-added up over replicas in one exchange, then divided, clipped and applied by each.
+argument. Written for any number of replicas: the loss of each is its part of the mean
+over the whole batch; gradients are added up in one exchange, then each clips and
+applies them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -176,25 +177,25 @@ def _compile_step(
             losses = model.losses_of(problem_name, batch, training=True, token=token)
             weight = losses["weight"] * share
             auxiliary = losses["auxiliary_loss"] * weight
-            # Sums: divided when the weight of all replicas' rows is known.
-            loss = scale * losses["loss_sum"] * share + auxiliary
+            # Divided here, so that no gradient has to be.
+            [whole_weight] = sum_over_replicas([weight])
+            divisor = tf.maximum(whole_weight, 1.0)
+            loss = (scale * losses["loss_sum"] * share + auxiliary) / divisor
         used, gradients = dense_gradients(
             [*variables, token], tape.gradient(loss, [*tensors, token])
         )
         real, size = count_positions(batch)
         scalars = [
             losses["loss_sum"] * share,
-            weight,
             losses["correct"] * share,
             auxiliary,
             real * share,
             size * share,
         ]
         scalars, *gradients = sum_over_replicas([tf.stack(scalars), *gradients])
-        loss_sum, weight, correct, auxiliary, real, size = tf.unstack(scalars)
-        divisor = tf.maximum(weight, 1.0)
+        loss_sum, correct, auxiliary, real, size = tf.unstack(scalars)
         gradients, norm = optimizers.clip_by_global_norm(
-            gradients, 0.0 if accumulator else clip_norm, divisor=divisor
+            gradients, 0.0 if accumulator else clip_norm
         )
         of_token = gradients.pop() if used[-1] is token else None
         used = used[: len(gradients)]
@@ -206,7 +207,7 @@ def _compile_step(
         numbers = {
             "loss": (loss_sum + auxiliary) / divisor,
             "loss_sum": loss_sum,
-            "weight": weight,
+            "weight": whole_weight,
             "correct": correct,
             "auxiliary_loss": auxiliary / divisor,
             "gradient_norm": norm,

@@ -134,3 +134,9 @@ def test_clipping_leaves_small_gradients_as_they_are(clip_norm):
     assert float(norm) == 5.0
     for before, after in zip(gradients, clipped, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_clipping_spreads_what_is_no_number():
+    gradients = [tf.constant([3.0, np.nan]), tf.constant([[4.0]])]
+    clipped, norm = optimizers.clip_by_global_norm(gradients, 7.0)
+    assert np.isnan(norm) and np.isnan(clipped[0]).all() and np.isnan(clipped[1]).all()

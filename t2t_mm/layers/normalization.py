@@ -38,13 +38,18 @@ def _normalize_centred(
     return normal * scale + bias, gradient
 
 
-def centred(weights: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def centred(weights: tf.Tensor):
     """Takes the mean over the last axis off a matrix [C, D] or a bias [D].
 
     x @ centred(w) + centred(b) is x @ w + b less its mean over D: what a normalisation
-    would take off each position, taken off once.
+    would take off each position, taken off once. So is the mean of the gradient.
     """
-    return weights - tf.reduce_mean(weights, -1, keepdims=True)
+
+    def without_mean(x):
+        return x - tf.reduce_mean(x, -1, keepdims=True)
+
+    return without_mean(weights), without_mean
 
 
 def _unit_variance(x: tf.Tensor, epsilon: tf.Tensor):
