@@ -5,231 +5,40 @@
 
 Starts mm-serve in a process of its own and sends it requests of `--clients` threads at
 once: three of four honest (texts, pictures, sounds of the run's problems, several at
-once, beams, explanations), the others not (bombs, damaged files, half JSON, giant
-strings, unknown names, paths, slow and broken-off bodies). Prints a table by sort of
-request: how many, statuses, median and slowest seconds; then the server's memory after
-each tenth of the requests. Fails if the server died, if a status is not among the
+once, beams, explanations, visitors of the page who choose, look and ask), the others
+not (bombs, damaged files, half JSON, giant
+strings, unknown names, paths, slow and broken-off bodies). Prints the server's memory
+after each tenth of the requests, then a table by sort of request: how many, statuses,
+median and slowest seconds. Fails if the server died, if a status is not among the
 documented ones, or if its memory still grew in the second half by more than
 `--max_growth_megabytes`.
 """
 
 import argparse
-import base64
 import collections
 import concurrent.futures
 import http.client
-import io
 import json
 import os
 import pathlib
 import random
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 
-import numpy as np
-import soundfile
-from PIL import Image
+from serve_crowd import VISIT, Crowd, visit  # this folder's
 
 DOCUMENTED = {200, 400, 403, 404, 405, 408, 413, 422, 503, 504}
-WORDS = "Turn on the light in the kitchen, please open door and close window".split()
-
-
-def base64_of(content):
-    """Gives base64 as text."""
-    return base64.b64encode(content).decode()
-
-
-def picture(rng, side=64):
-    """Gives a PNG of noise in one colour."""
-    pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
-    return content.getvalue()
-
-
-def sound(rng, seconds=1.0, rate=16000):
-    """Gives a WAV of a tone and noise."""
-    times = np.arange(int(seconds * rate)) / rate
-    wave = 0.3 * np.sin(2 * np.pi * rng.integers(100, 900) * times)
-    content = io.BytesIO()
-    wave += 0.02 * rng.normal(size=len(wave))
-    soundfile.write(content, wave, rate, "PCM_16", format="WAV")
-    return content.getvalue()
-
-
-def bomb():
-    """Gives a small PNG whose head announces 2.5 gigapixels."""
-
-    def chunk(kind, data):
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
-    data = chunk(b"IDAT", zlib.compress(b"\0" * 10**6))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
-
-
-class Crowd:
-    """Makes requests, each from its number alone."""
-
-    def __init__(self, problems):
-        self.problems = problems
-        self.by_kind = collections.defaultdict(list)
-        for problem in problems:
-            self.by_kind[problem["inputs"]].append(problem["name"])
-
-    def request(self, number):
-        """Gives (sort, method, path, body) of a request."""
-        rng = np.random.default_rng(number)
-        sorts = self.honest if number % 4 else self.malicious
-        makers = [make for make in sorts() if make is not None]
-        make = makers[number // 4 % len(makers)]
-        name, content = make(rng)
-        if isinstance(content, tuple):
-            return (name, *content)
-        return name, "POST", "/api/generate", content
-
-    def honest(self):
-        """Gives what a friendly visitor sends."""
-        return [
-            self.text if self.by_kind["text"] else None,
-            self.texts if self.by_kind["text"] else None,
-            self.picture if self.by_kind["picture"] else None,
-            self.sound if self.by_kind["sound"] else None,
-            self.page,
-        ]
-
-    def text(self, rng):
-        """A sentence, sometimes with a beam and an explanation."""
-        body = {
-            "problem": str(rng.choice(self.by_kind["text"])),
-            "inputs": " ".join(rng.choice(WORDS, rng.integers(1, 9))),
-        }
-        if rng.random() < 0.3:
-            body["decode_hparams"] = {"beam_size": 4, "num_return": 2}
-            body["explain"] = True
-        return "text", json.dumps(body)
-
-    def texts(self, rng):
-        """Several sentences at once."""
-        texts = [" ".join(rng.choice(WORDS, 4)) for _ in range(rng.integers(2, 9))]
-        name = str(rng.choice(self.by_kind["text"]))
-        return "several texts", json.dumps({"problem": name, "inputs": texts})
-
-    def picture(self, rng):
-        """A picture."""
-        name = str(rng.choice(self.by_kind["picture"]))
-        inputs = {"image": base64_of(picture(rng, int(rng.integers(8, 400))))}
-        return "picture", json.dumps({"problem": name, "inputs": inputs})
-
-    def sound(self, rng):
-        """A sound."""
-        name = str(rng.choice(self.by_kind["sound"]))
-        inputs = {"audio": base64_of(sound(rng, rng.uniform(0.3, 4.0)))}
-        return "sound", json.dumps({"problem": name, "inputs": inputs})
-
-    def page(self, rng):
-        """What a browser fetches first."""
-        return "page", ("GET", str(rng.choice(["/", "/healthz", "/api"])), None)
-
-    def malicious(self):
-        """Gives what somebody else sends."""
-        return [
-            self.bomb,
-            self.damaged,
-            self.half_json,
-            self.giant_string,
-            self.giant_body,
-            self.unknown,
-            self.path,
-            self.deep_json,
-            self.much_work,
-            self.gradio,
-        ]
-
-    def _file_of(self, rng):
-        if self.by_kind["sound"] and rng.random() < 0.5:
-            return self.by_kind["sound"][0], "audio", sound(rng, 0.3)
-        kind = "picture" if self.by_kind["picture"] else "text"
-        return self.by_kind[kind][0], "image", picture(rng, 24)
-
-    def bomb(self, rng):
-        """A picture of 2.5 gigapixels in a kilobyte."""
-        name, _, _ = self._file_of(rng)
-        inputs = {"image": base64_of(bomb())}
-        return "! bomb", json.dumps({"problem": name, "inputs": inputs})
-
-    def damaged(self, rng):
-        """A file with some bytes changed, cut off somewhere."""
-        name, kind, content = self._file_of(rng)
-        changed = bytearray(content)
-        for _ in range(8):
-            changed[rng.integers(len(changed))] = rng.integers(256)
-        del changed[rng.integers(20, len(changed)) :]
-        inputs = {kind: base64_of(bytes(changed))}
-        return "! damaged file", json.dumps({"problem": name, "inputs": inputs})
-
-    def half_json(self, rng):
-        """JSON that ends early."""
-        _, content = self.text(rng)
-        return "! half JSON", content[: rng.integers(1, len(content))]
-
-    def giant_string(self, rng):
-        """A text of a million characters."""
-        name = str(rng.choice([p["name"] for p in self.problems]))
-        return "! giant string", json.dumps({"problem": name, "inputs": "a " * 500_000})
-
-    def giant_body(self, rng):
-        """Thirty megabytes."""
-        del rng
-        return "! giant body", " " * 30_000_000
-
-    def unknown(self, rng):
-        """Names that there are not, and fields."""
-        name = "".join(rng.choice(list("abc_/.%"), rng.integers(1, 300)))
-        body = {"problem": name, "inputs": "a"}
-        if rng.random() < 0.5:
-            body[name] = 1
-        return "! unknown names", json.dumps(body)
-
-    def path(self, rng):
-        """Addresses that try for files."""
-        tried = [
-            "/gradio_api/file=/etc/passwd",
-            "/static/../../etc/passwd",
-            "/%00",
-            "/api/" + "x" * 3000,
-        ]
-        return "! paths", ("GET", tried[rng.integers(len(tried))], None)
-
-    def deep_json(self, rng):
-        """A hundred thousand brackets."""
-        del rng
-        return "! deep JSON", "[" * 100_000
-
-    def much_work(self, rng):
-        """Wide beams, long answers, many inputs."""
-        wishes = [{"beam_size": 250}, {"max_length": 10**9}, {"beam": 3}]
-        name = str(rng.choice([p["name"] for p in self.problems]))
-        settings = wishes[rng.integers(len(wishes))]
-        body = {"problem": name, "inputs": ["a"] * 5000, "decode_hparams": settings}
-        return "! much work", json.dumps(body)
-
-    def gradio(self, rng):
-        """Nonsense for the addresses of the page itself."""
-        paths = ["/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/run/x"]
-        return "! page's own", ("POST", paths[rng.integers(len(paths))], '{"data": [')
 
 
 def send(port, sort, method, path, body):
     """Gives (sort, status, seconds) of one request; status 0 where none came."""
     start = time.monotonic()
+    if method == VISIT:
+        return sort, visit(port, path, *body), time.monotonic() - start
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3600)
     try:
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -256,9 +65,9 @@ def break_off(port):
 
 
 def memory_megabytes(process):
-    """Gives what the process holds in memory now."""
+    """Gives what the process holds in memory now, but for mapped files."""
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
 def started(options, log):
@@ -308,6 +117,7 @@ def crowd(options, process, port):
             if process.poll() is not None:
                 sys.exit(f"mm-serve died with code {process.returncode}")
             memory.append(memory_megabytes(process))
+            print(f"{len(results):>5} requests, {memory[-1]:.0f} MB", flush=True)
     return results, memory
 
 

@@ -6,6 +6,7 @@ do. The machine-readable description is at `/openapi.json`.
 
 import math
 import os
+import reprlib
 import time
 from typing import Any
 
@@ -24,6 +25,8 @@ from t2t_mm.serving.service import KIND_WORDS, Question, Reply, Service, title_o
 from t2t_mm.serving.uploads import from_base64
 
 _FILES = {IMAGE: ("image", "picture.png"), AUDIO: ("audio", "sound.wav")}
+# What pydantic adds to a field's name for each kind that it may be of.
+_KINDS = ("str", "int", "float", "bool", "Input")
 _TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")
 
 
@@ -168,18 +171,25 @@ def _add_errors(api: fastapi.FastAPI) -> None:
         request: fastapi.Request, error: RequestValidationError
     ) -> JSONResponse:
         del request
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:120]
+        # Of something that may be of several kinds, the most that was understood.
+        first = max(error.errors(), key=lambda one: len(one["loc"]))
+        named = [str(part) for part in first["loc"] if str(part) not in _KINDS]
+        where = ".".join(part for part in named if "[" not in part)[:120]
         broken = first["type"] == "json_invalid"
         return _error(
             MALFORMED if broken else NOT_READABLE,
-            f"The request has a mistake at {where}: {first['msg'][:200]}. Expected "
-            'JSON such as {"problem": "...", "inputs": ["..."]}. Correct it; /api '
-            "shows every field.",
+            f"The request has a mistake at {where}: {first['msg'][:200]}; "
+            f"{reprlib.repr(first.get('input'))} came. Expected JSON such as "
+            '{"problem": "...", "inputs": ["..."]}. Correct it; /api shows all fields.',
         )
 
     @api.exception_handler(HTTPException)
     def other(request: fastapi.Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == MALFORMED:
+            return _error(
+                MALFORMED,
+                "A body came that is no text in UTF-8; expected JSON. Encode it.",
+            )
         return _error(
             error.status_code,
             f"{request.method} {request.url.path[:120]} is not served "

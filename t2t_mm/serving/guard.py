@@ -20,6 +20,7 @@ from t2t_mm.serving.limits import (
     Limits,
     Refused,
 )
+from t2t_mm.serving.uploads import make_room
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -40,6 +41,7 @@ _POLICY = (
 # Gradio answers many more addresses: for its authors' tools, for pages on other
 # servers, for whatever a link names. Our page and the API need these alone.
 _OF_GRADIO = "/gradio_api/"
+_UPLOAD = "/gradio_api/upload"
 _SERVED = re.compile(
     r"/(|api(/.*)?|healthz|openapi\.json|config/?|theme\.css|favicon\.ico|robots\.txt"
     r"|manifest\.json|pwa_icon(/.*)?|(assets|static|svelte)/.*"
@@ -60,11 +62,13 @@ class Guard:
     Args:
       application: what answers them.
       limits: how much may come.
+      folder: where Gradio puts uploads.
     """
 
-    def __init__(self, application: Application, limits: Limits):
+    def __init__(self, application: Application, limits: Limits, folder: str):
         self._application = application
         self._limits = limits
+        self._folder = folder
         self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -77,6 +81,9 @@ class Guard:
         try:
             _check_address(scope)
             await self._read(scope, receive, body)
+            if scope["path"] == _UPLOAD:
+                most = self._limits.max_kept_bytes - len(body)
+                await asyncio.to_thread(make_room, self._folder, most)
             await self._application(scope, _replayed(bytes(body), receive), state)
         except Refused as error:
             await state.refuse(error.status, str(error))

@@ -67,6 +67,11 @@ class Limits:
         return self.max_upload_bytes * 4 // 3 + 2**18
 
     @property
+    def max_kept_bytes(self) -> int:
+        """Bytes of all files that visitors uploaded to the page."""
+        return self.max_upload_bytes * 64
+
+    @property
     def max_held_bytes(self) -> int:
         """Bytes of all requests that are being read or worked on."""
         return self.max_request_bytes * (self.max_queue + 1)

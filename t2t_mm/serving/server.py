@@ -37,6 +37,7 @@ from t2t_mm.serving.service import Service
 # Open connections; a page holds one or two.
 _MOST_CONNECTIONS = 256
 _PATIENCE_SECONDS = 5
+_UPLOADS = "uploads"
 # Of Gradio's own frame, which `css_paths` do not reach.
 _FRAME = (
     "<style>.main.app { box-sizing: border-box; max-width: 1180px !important; } "
@@ -59,7 +60,7 @@ def serve(run: Run, limits: Limits, *, host: str, port: int) -> None:
     with _listening(host, port) as listener:
         service, desk = Service(run, limits), Desk(limits)
         with tempfile.TemporaryDirectory(prefix="t2t_mm-serve-") as folder:
-            os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
+            os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, _UPLOADS)
             shelf = filled_shelf(service)
             application = make_application(service, desk, shelf, folder)
             listener.listen()  # whoever follows the address is not refused
@@ -115,7 +116,8 @@ def make_application(service: Service, desk: Desk, shelf: Shelf, folder: str) ->
     async def made() -> Any:
         return _with_page(service, desk, shelf, folder)
 
-    return Guard(asyncio.run(made()), service.limits)
+    uploads = os.path.join(folder, _UPLOADS)
+    return Guard(asyncio.run(made()), service.limits, uploads)
 
 
 def _with_page(service: Service, desk: Desk, shelf: Shelf, folder: str) -> Any:

@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -26,7 +27,13 @@ async def fail(scope, receive, send):
 
 
 def visit(
-    application, messages, headers=(), limits=LIMITS, pause=0.0, path="/api/generate"
+    application,
+    messages,
+    headers=(),
+    limits=LIMITS,
+    pause=0.0,
+    path="/api/generate",
+    folder="/nowhere",
 ):
     """Gives (status, headers, body) of an answer to messages."""
     sent, messages = [], list(messages)
@@ -40,7 +47,7 @@ def visit(
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
     guard = application if isinstance(application, Guard) else None
-    asyncio.run((guard or Guard(application, limits))(scope, receive, send))
+    asyncio.run((guard or Guard(application, limits, folder))(scope, receive, send))
     return sent[0]["status"], sent[0]["headers"], sent[1]["body"]
 
 
@@ -111,7 +118,7 @@ def test_a_fault_at_the_pages_own_addresses_is_what_the_request_deserves(caplog)
 
 
 def test_many_bodies_at_once_are_refused_and_counted_down():
-    guard = Guard(echo, LIMITS)
+    guard = Guard(echo, LIMITS, "/nowhere")
     guard._held_bytes = LIMITS.max_held_bytes
     status, _, body = visit(guard, [part(b"a")])
     assert status == 503 and "are being worked on" in json.loads(body)["error"]
@@ -122,7 +129,7 @@ def test_many_bodies_at_once_are_refused_and_counted_down():
 
 
 def test_a_body_counts_while_it_comes():
-    guard = Guard(echo, LIMITS)
+    guard = Guard(echo, LIMITS, "/nowhere")
     guard._held_bytes = LIMITS.max_held_bytes - 2
     parts = [part(b"a", True), part(b"bc", True), part(b"d")]
     status, _, body = visit(guard, parts)
@@ -148,11 +155,29 @@ def test_addresses_that_neither_page_nor_api_needs_are_not_served(path):
     assert status == 404 and "is not served; expected /" in json.loads(body)["error"]
 
 
+def test_a_flood_of_uploads_leaves_the_newest_that_fit(tmp_path):
+    (tmp_path / "deep").mkdir()
+    size = LIMITS.max_upload_bytes
+    for number in range(70):
+        path = tmp_path / "deep" / str(number) if number % 2 else tmp_path / str(number)
+        path.write_bytes(b"x" * size)
+        os.utime(path, (number, number))
+    upload = {"folder": str(tmp_path), "path": "/gradio_api/upload"}
+    for path in ("/api/generate", "/gradio_api/upload_progress"):
+        assert visit(echo, [part(b"a")], **(upload | {"path": path}))[0] == 200
+        assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 70
+    assert visit(echo, [part(b"a" * size)], **upload)[0] == 200
+    kept = sorted(int(p.name) for p in tmp_path.rglob("*") if p.is_file())
+    assert kept == list(range(70 - 63, 70))  # and the new one makes 64
+
+
 def test_what_is_no_http_request_passes():
     seen = []
 
     async def application(scope, receive, send):
         seen.append(scope["type"])
 
-    asyncio.run(Guard(application, LIMITS)({"type": "lifespan"}, None, None))
+    asyncio.run(
+        Guard(application, LIMITS, "/nowhere")({"type": "lifespan"}, None, None)
+    )
     assert seen == ["lifespan"]
