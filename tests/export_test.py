@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,18 +13,12 @@ from conftest import SMALL_PROBLEMS
 
 from t2t_mm import export, inference
 from t2t_mm.bin import mm_export, plugins
-from t2t_mm.checkpoints import Checkpoints
 from t2t_mm.graph_inputs import Limits
 from t2t_mm.media import wav_file
-from t2t_mm.mixture import Mixture
-from t2t_mm.models import build_model
 from t2t_mm.models.settings import TransformerHParams
-from t2t_mm.optimizers import make_optimizer
-from t2t_mm.problem import get_problem
-from t2t_mm.run_settings import Settings, save_run
 from t2t_mm.samples import png_bytes
-from t2t_mm.training_state import TrainingState
-from t2t_mm.vocabulary import load_vocabularies, vocabulary_sizes
+from tests.made.rest_format import rest_predict
+from tests.made.runs import write_run
 
 NAMES = ("small_reverse", "small_tones", "small_colours")
 SEARCH = "beam_size=3,num_return=2,alpha=0.7"
@@ -65,23 +58,13 @@ def run_dir(small_data, tmp_path_factory):
         patch.setattr(sys, "path", list(sys.path))
         patch.delitem(sys.modules, "small_problems", raising=False)
         plugins.import_user_dir(SMALL_PROBLEMS)
-    problems = [get_problem(name) for name in NAMES]
-    words = load_vocabularies(problems, small_data)
-    keras.utils.set_random_seed(4)
-    sizes = vocabulary_sizes(problems, words)
-    model = build_model("transformer", HPARAMS, problems, sizes)
     dice = np.random.default_rng(2)
-    for variable in model.trainable_variables:  # so that the answers are not all alike
-        variable.assign_add(dice.normal(0, 0.3, variable.shape))
-    settings = Settings(
-        "transformer", "transformer_tiny", HPARAMS, Mixture(NAMES), small_data, 1, True
-    )
-    prints = {name: one.fingerprint for name, one in words.items()}
-    save_run(settings, folder, rates={}, vocabularies=prints, train_steps=5)
-    optimizer = make_optimizer(HPARAMS, model.trainable_variables, 5)
-    state = TrainingState(model, optimizer, NAMES)
-    state.step = 5
-    Checkpoints(folder, state).save()
+
+    def add(shape):  # so that the answers are not all alike
+        return dice.normal(0, 0.3, shape)
+
+    kind = "transformer", "transformer_tiny", HPARAMS
+    write_run(folder, *kind, NAMES, small_data, seed=4, steps=(5,), add=add)
     return folder
 
 
@@ -213,55 +196,6 @@ def test_an_input_is_answered_the_same_alone_and_in_a_batch(model, answers):
             (alone,) = model.generate(name, [one])
             assert alone["output"] == row["output"]
             np.testing.assert_allclose(alone["score"], row["score"], rtol=1e-4)
-
-
-# TensorFlow Serving's REST format, as its api_rest.md describes it.
-
-
-def rest_predict(model, body):
-    """Answers a request as TensorFlow Serving does: JSON to tensors and back."""
-    request = json.loads(body)
-    name = request.get("signature_name", "serving_default")
-    function = model.signatures[name]
-    specs = function.structured_input_signature[1]
-    in_rows = "instances" in request
-    given = request["instances"] if in_rows else request["inputs"]
-    if in_rows:
-        rows = [one if is_named(one) else {next(iter(specs)): one} for one in given]
-        assert all(row.keys() == specs.keys() for row in rows)
-        columns = {key: [row[key] for row in rows] for key in specs}
-    else:
-        columns = given if is_named(given) else {next(iter(specs)): given}
-    tensors = {
-        key: tf.constant(decoded(columns[key]), spec.dtype)
-        for key, spec in specs.items()
-    }
-    assert all(specs[key].is_compatible_with(value) for key, value in tensors.items())
-    found = {key: value.numpy() for key, value in function(**tensors).items()}
-    # A server writes bytes as they are, unless the name says that they are no text.
-    assert not any(key.endswith("_bytes") for key in found)
-    lists = {
-        key: np.char.decode(value.astype(bytes), "utf-8").tolist()
-        if value.dtype == object
-        else value.tolist()
-        for key, value in found.items()
-    }
-    if not in_rows:
-        return json.dumps({"outputs": lists}, allow_nan=False)
-    rows = [{k: v[i] for k, v in lists.items()} for i in range(len(given))]
-    return json.dumps({"predictions": rows}, allow_nan=False)
-
-
-def is_named(value):
-    return isinstance(value, dict) and value.keys() != {"b64"}
-
-
-def decoded(value):
-    if isinstance(value, list):
-        return [decoded(one) for one in value]
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"], validate=True)
-    return value
 
 
 @pytest.mark.parametrize("name", list(INPUTS))
