@@ -141,8 +141,10 @@ class Clicks:
             return drawings.drawn_invitation()
         known = self.shelf.reply(pairing.problem, shown)
         if pairing.is_trained and isinstance(known, Reply):
-            drawn = self._drawn_reply, pairing, known
-            return await asyncio.to_thread(*drawn, example.content, example.reference)
+            content, reference = example.content, example.reference
+            return await asyncio.to_thread(
+                self._drawn_reply, pairing, known, content, reference
+            )
         return await self._drawn(pairing, example.content, example.reference)
 
     def _example(self, pairing: Pairing, shown: int) -> Example | None:
