@@ -161,8 +161,9 @@ class MixtureOfExperts(keras.layers.Layer):
     def answers(self, x: tf.Tensor, *, has_fixed_shapes: bool = False) -> tf.Tensor:
         """Gives what the experts make of positions [N, D], none of them padding.
 
-        For a few positions the chosen experts' weights are copied and the others are
-        never read, which is what such a call would spend its time on.
+        On a CPU the chosen experts are asked one after the other, each about its own
+        positions: with few of them, reading weights is what such a call spends its
+        time on, and so each is read once, and no other.
 
         Args:
           x: float [N, D].
@@ -175,28 +176,41 @@ class MixtureOfExperts(keras.layers.Layer):
             room = self.num_experts / self.experts_per_position
             plan = dispatch.capacity_plan(experts, real, self.num_experts, factor=room)
             return self._ask(x, gates, plan)
-
-        def ask_all():
+        if self.num_groups > 1 or tf.config.list_logical_devices("GPU"):
             plan = dispatch.exact_plan(experts, self.num_experts)
             return self._ask(x, gates, plan)
+        return self._ask_in_turn(x, gates, experts)
 
-        if self.num_groups > 1:
-            return ask_all()
-        # Copying an expert costs about what reading three does.
-        is_few = 3 * tf.size(experts) <= self.num_experts
-        return tf.cond(is_few, lambda: self._ask_copies(x, gates, experts), ask_all)
+    def _ask_in_turn(self, x, gates, experts):
+        """Gives [N, D] for gates and experts [N, k], expert by expert."""
+        k, dtype = self.experts_per_position, self.compute_dtype
+        chosen = tf.reshape(experts, [-1])  # [N*k]
+        order = tf.argsort(chosen, stable=True)
+        rows = tf.gather(x, order // k)  # [N*k, D], those of an expert together
+        used, _, counts = tf.unique_with_counts(tf.gather(chosen, order))
+        ends = tf.cumsum(counts)
+        weights = [tf.convert_to_tensor(weight) for weight in self.groups[0][1:]]
 
-    def _ask_copies(self, x, gates, experts):
-        """Gives [N, D] for gates and experts [N, k], each choice for itself."""
-        dtype = self.compute_dtype
-        hidden, hidden_bias, output, output_bias = (
-            tf.cast(tf.gather(tf.convert_to_tensor(weight), experts), dtype)
-            for weight in self.groups[0][1:]
-        )  # [N, k, D, F], [N, k, 1, F], [N, k, F, D], [N, k, 1, D]
-        h = tf.nn.relu(tf.matmul(x[:, None, None], hidden) + hidden_bias)
-        answers = tf.matmul(h, output) + output_bias  # [N, k, 1, D]
-        gates = tf.cast(gates, dtype)[..., None, None]
-        return tf.reduce_sum(answers * gates, [1, 2])
+        def ask(number, answers):
+            # A slice of the first axis is a view, where a gather would be a copy.
+            hidden, hidden_bias, output, output_bias = (
+                tf.cast(weight[used[number]], dtype) for weight in weights
+            )  # [D, F], [1, F], [F, D], [1, D]
+            end = ends[number]
+            h = tf.matmul(rows[end - counts[number] : end], hidden)
+            h = tf.nn.relu(tf.nn.bias_add(h, hidden_bias[0]))
+            answer = tf.nn.bias_add(tf.matmul(h, output), output_bias[0])
+            return number + 1, answers.write(number, answer)
+
+        answers = tf.TensorArray(
+            dtype, tf.size(used), infer_shape=False, element_shape=[None, x.shape[-1]]
+        )
+        answers = tf.while_loop(
+            lambda number, answers: number < tf.size(used), ask, (0, answers)
+        )[1].concat()  # [N*k, D]
+        answers = tf.gather(answers, tf.math.invert_permutation(order))
+        answers = tf.reshape(answers, [-1, k, x.shape[-1]])
+        return tf.reduce_sum(answers * tf.cast(gates, dtype)[..., None], 1)
 
     def _route(self, x, noise, weight=None):
         """Gives gates [N, k], experts [N, k] and statistics, all in float32.

@@ -52,6 +52,20 @@ def test_dispatching_to_the_best_is_the_same_as_asking_all(num_experts, k):
     np.testing.assert_allclose(got, expected.reshape(x.shape), atol=1e-4)
 
 
+@pytest.mark.parametrize("num_experts, k", [(7, 2), (1, 1), (31, 4)])
+@pytest.mark.parametrize("count", [1, 5, 37])
+def test_asked_about_a_few_positions_the_chosen_answer_as_all_would(
+    num_experts, k, count
+):
+    layer = made(num_experts, k)
+    x = normal(count, SIZE)
+    gates = gates_of(scores_of(layer, x)[0], k)
+    expected = np.einsum("ne,ned->nd", gates, answers_of_all(layer, x))
+    for has_fixed_shapes in (False, True):
+        got = layer.answers(tf.constant(x), has_fixed_shapes=has_fixed_shapes)
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
 def test_in_training_noise_is_added_before_the_best_are_chosen(known_noise):
     layer = made()
     x, mask = normal(2, 11, SIZE), np.ones((2, 11), bool)
