@@ -3,6 +3,7 @@
 `testing.run_model_test` calls them; they can be called on a trained model as well.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,9 +48,10 @@ def check_steps(
     """
     batch = made_up_batch(problem, vocabularies, num_examples=2, seed=seed)
     source, _ = model.encode_inputs(problem, batch, training=False)
-    for beams in (1, 3):
+    # A length that is no tensor fixes all shapes, for XLA.
+    for beams, longest in itertools.product((1, 3), (length, tf.constant(length))):
         rng = np.random.default_rng(seed)
-        stepper = model.start_decoding(source, max_length=length, num_beams=beams)
+        stepper = model.start_decoding(source, max_length=longest, num_beams=beams)
         state = stepper.state
         # What each row saw and gave, [L, R, D]; it changes places with its row.
         shape = [length, 2 * beams, model.hparams.hidden_size]

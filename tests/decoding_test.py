@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 
 import keras
@@ -230,6 +231,26 @@ def test_a_compiled_decoder_follows_the_weights(greedy, bias):
     assert (greedy(batch)[0][:, 0] == EOS_ID).all()
     bias(eos=-100)
     assert not (greedy(batch)[0] == EOS_ID).any()
+
+
+@pytest.mark.parametrize(
+    "settings", [DecodeHParams(), DecodeHParams(beam_size=3)], ids=["greedy", "beam"]
+)
+def test_an_answer_does_not_depend_on_what_was_asked_before_or_meanwhile(
+    model, settings
+):
+    decode = make_decoder(model, "translate", batch_signature(TRANSLATE), settings)
+    token = model.commands.token("To-German")
+    batches = [made_up_batch(TRANSLATE, SIZES, num_examples=3, seed=i) for i in (1, 2)]
+
+    def answered(batch):
+        found = decode(batch, token, 17)
+        return found["ids"].numpy().tolist(), found["scores"].numpy().tolist()
+
+    expected = [answered(batch) for batch in batches]
+    assert expected[0] != expected[1]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(answered, 4 * batches)) == 4 * expected
 
 
 def test_decoding_draws_nothing_by_chance(model, greedy):

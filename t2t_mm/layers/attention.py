@@ -192,7 +192,9 @@ class MultiHeadAttention(keras.layers.Layer):
             queries = tf.reshape(queries, [inputs, beams, heads, head_size])
             queries = _swapped(queries)  # [B, H, N, K]
             scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32)
-            weights = tf.cast(tf.nn.softmax(scores + hidden), dtype)
+            if hidden is not None:
+                scores += hidden
+            weights = tf.cast(tf.nn.softmax(scores), dtype)
             mixed = _swapped(tf.matmul(weights, values))  # [B, N, H, K]
             return tf.matmul(tf.reshape(mixed, [-1, self.size]), output)
 

@@ -8,9 +8,11 @@ answer.
 Convolutions: the taps of all layers but the last one look at the past alone, so all of
 them are gathered and summed at once, before the first layer runs. A ring per layer
 holds just the (k - 1) * dilation positions that it can reach; zeros stand for the left
-padding. Attention: keys and values in [B, H, T, N, K]; a row asks those of all N beams
+padding. Attention: keys and values in [B, H, t, N, K]; a row asks those of all N beams
 of its input at once and a mask hides what is not its own past. When beams change
-places, only a small table of origins does, never the buffers.
+places, only a small table of origins does, never the buffers. They grow with each
+position t, so that a short answer costs little however long it might have become; XLA,
+which needs fixed shapes, gets all T positions from the start.
 """
 
 from collections.abc import Sequence
@@ -46,7 +48,7 @@ class DecoderMemory:
     Args:
       num_inputs: B, a scalar tensor or int.
       num_beams: N.
-      max_length: T, a scalar tensor or int.
+      max_length: T, a scalar tensor; an int where shapes are to be fixed.
       size: D.
       dtype: of what is kept.
     """
@@ -63,6 +65,10 @@ class DecoderMemory:
         self.num_inputs = num_inputs
         self.num_beams = num_beams
         self.max_length = max_length
+        self.has_fixed_shapes = isinstance(max_length, int)
+        # Rings are written to where they lie instead of copied at every position; not
+        # by XLA, which sees to that itself, nor where a GPU might lack the operation.
+        self.is_in_place = not self.has_fixed_shapes and dtype == "float32"
         self.size = size
         self.dtype = dtype
         self.num_rows = num_inputs * num_beams
@@ -88,16 +94,44 @@ class DecoderMemory:
         """Gives the empty memory; call it when all layers have joined."""
         self._plan_rings()
         state: State = {}
+        length = self.max_length
+        if not self.has_fixed_shapes:
+            # None at first; no constant, or the loop would hold it to that length.
+            length = tf.compat.v1.placeholder_with_default(0, [])
         if self._convolutions:
             shape = [self._ring_rows, self.num_rows, self.size]
-            state["convolutions"] = tf.zeros(shape, self.dtype)
+            # A tensor of its own, not a constant that others share: see `is_in_place`.
+            state["convolutions"] = (
+                tf.raw_ops.Empty(shape=shape, dtype=self.dtype, init=True)
+                if self.is_in_place
+                else tf.zeros(shape, self.dtype)
+            )
+        self.places = [self._places_of(heads) for heads in self.attention_heads]
         for number, heads in enumerate(self.attention_heads):
             depth = self.num_beams * self.size // heads  # N * K
-            shape = [2 * self.num_inputs * heads, self.max_length, depth]
+            shape = [2 * self.num_inputs * heads, length, depth]
             state[f"attention{number}"] = tf.zeros(shape, self.dtype)
         if self.num_beams > 1:
-            state["origins"] = tf.zeros([self.max_length, self.num_rows], tf.int32)
+            state["origins"] = tf.zeros([length, self.num_rows], tf.int32)
         return state
+
+    def _places_of(self, heads: int) -> tf.Tensor:
+        """Gives where each head's keys and values lie in [B, N, 2, H], as [2, B, H, N].
+
+        Gathering by it is much faster than a transposition of five axes.
+        """
+        shape = [self.num_inputs, self.num_beams, 2, heads]
+        places = tf.reshape(tf.range(2 * heads * self.num_rows), shape)
+        return tf.reshape(tf.transpose(places, [2, 0, 3, 1]), [-1])
+
+    def with_latest(
+        self, buffer: tf.Tensor, latest: tf.Tensor, position: tf.Tensor
+    ) -> tf.Tensor:
+        """Gives a buffer [..., t, C] with what belongs to a position, [..., 1, C]."""
+        if not self.has_fixed_shapes:
+            return tf.concat([buffer, latest], -2)
+        is_now = tf.range(self.max_length)[:, None] == position  # [T, 1]
+        return tf.where(is_now, latest, buffer)
 
     def _plan_rings(self) -> None:
         """Lays the rings behind each other; taps of equally long kernels are one."""
@@ -160,10 +194,8 @@ class Moment:
         self._state = dict(state)
         self._seen: dict[int, tf.Tensor] = {}
         if memory.num_beams > 1:
-            self._state["origins"] = tf.tensor_scatter_nd_update(
-                state["origins"],
-                [[position]],
-                tf.range(memory.num_rows)[None],
+            self._state["origins"] = memory.with_latest(
+                state["origins"], tf.range(memory.num_rows)[None], position
             )
         self._past = self._recalled()
         self.visible = self._visible()
@@ -181,14 +213,15 @@ class Moment:
         memory = self.memory
         if "convolutions" not in self._state:
             return {}
-        ring = self._state["convolutions"]  # [ring rows, R, D]
+        ring = self._state["convolutions"]  # [rows of rings, R, D]
         times = self.position - memory.tap_reach  # [taps]
         rows = memory.tap_offset + tf.math.floormod(times, memory.tap_period)
         if memory.num_beams > 1:
             origins = tf.gather(self._state["origins"], tf.maximum(times, 0))
             rows = rows[:, None] * memory.num_rows + origins  # [taps, R]
             ring = tf.reshape(ring, [-1, memory.size])
-        weighted = tf.gather(ring, rows) * memory.tap_weights  # [taps, R, D]
+        self._read = tf.gather(ring, rows)
+        weighted = self._read * memory.tap_weights  # [taps, R, D]
         found: dict[int, tf.Tensor] = {}
         sizes = [count * len(numbers) for count, numbers in memory.groups]
         parts = tf.split(weighted, sizes) if len(sizes) > 1 else [weighted]
@@ -198,21 +231,24 @@ class Moment:
             found.update(zip(numbers, sums, strict=True))
         return found
 
-    def _visible(self) -> tf.Tensor:
+    def _visible(self) -> tf.Tensor | None:
         """Gives what attention adds to its scores: 0 for a row's own past, else -1e9.
 
-        Float32 [T] for one beam, else [B, 1, N, T * N].
+        Float32 [T] for one beam, None where there is nothing but its past; else
+        [B, 1, N, t * N].
         """
         memory = self.memory
-        times = tf.range(memory.max_length)
+        is_past = None
+        if memory.has_fixed_shapes:
+            is_past = tf.range(memory.max_length) <= self.position  # [T]
         if memory.num_beams == 1:
-            return tf.where(times <= self.position, 0.0, HIDDEN)
+            return None if is_past is None else tf.where(is_past, 0.0, HIDDEN)
         beams, inputs = memory.num_beams, memory.num_inputs
         origins = tf.reshape(self._state["origins"], [-1, inputs, beams]) % beams
-        origins = tf.transpose(origins, [1, 2, 0])  # [B, N, T]
-        own = (origins[..., None] == tf.range(beams)) & (
-            times[:, None] <= self.position
-        )  # [B, N, T, N]
+        origins = tf.transpose(origins, [1, 2, 0])  # [B, N, t]
+        own = origins[..., None] == tf.range(beams)  # [B, N, t, N]
+        if is_past is not None:
+            own &= is_past[:, None]
         own = tf.reshape(own, [inputs, 1, beams, -1])
         return tf.where(own, 0.0, HIDDEN)
 
@@ -226,23 +262,21 @@ class Moment:
           keys_values: [R, 2D], of this position.
 
         Returns:
-          Keys and values, [B, H, T * N, K] each.
+          Keys and values, [B, H, t * N, K] each.
         """
         memory = self.memory
         name = f"attention{number}"
         heads = memory.attention_heads[number]
         beams, inputs = memory.num_beams, memory.num_inputs
         head_size = memory.size // heads
-        latest = tf.reshape(keys_values, [inputs, beams, 2, heads, head_size])
-        latest = tf.transpose(latest, [2, 0, 3, 1, 4])  # [2, B, H, N, K]
-        latest = tf.reshape(latest, [2 * inputs * heads, beams * head_size])
-        rows = tf.range(2 * inputs * heads)
-        indices = tf.stack([rows, tf.fill([2 * inputs * heads], self.position)], 1)
-        buffer = tf.tensor_scatter_nd_update(self._state[name], indices, latest)
+        latest = tf.reshape(keys_values, [-1, head_size])  # [B * N * 2 * H, K]
+        latest = tf.gather(latest, memory.places[number])  # [2 * B * H * N, K]
+        latest = tf.reshape(latest, [-1, 1, beams * head_size])
+        buffer = memory.with_latest(self._state[name], latest, self.position)
         self._state[name] = buffer
-        shape = [inputs, heads, memory.max_length * beams, head_size]
-        keys, values = tf.split(buffer, 2)
-        return tf.reshape(keys, shape), tf.reshape(values, shape)
+        shape = [2, inputs, heads, -1, head_size]
+        keys, values = tf.unstack(tf.reshape(buffer, shape))
+        return keys, values
 
     def next_state(self) -> State:
         """Gives the memory with this position in it."""
@@ -252,7 +286,11 @@ class Moment:
                 self.position, memory.ring_period
             )
             seen = tf.stack([self._seen[n] for n in range(len(self._seen))])
-            self._state["convolutions"] = tf.tensor_scatter_nd_update(
-                self._state["convolutions"], rows[:, None], seen
-            )
+            ring = self._state["convolutions"]
+            if memory.is_in_place:
+                with tf.control_dependencies([self._read]):
+                    ring = tf.raw_ops.InplaceUpdate(x=ring, i=rows, v=seen)
+            else:
+                ring = tf.tensor_scatter_nd_update(ring, rows[:, None], seen)
+            self._state["convolutions"] = ring
         return self._state
