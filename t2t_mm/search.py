@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from t2t_mm.decode_settings import DecodeHParams
 from t2t_mm.guides import FORBIDDEN, Guide
+from t2t_mm.likeliest import likeliest
 from t2t_mm.modalities.base import Represented
 from t2t_mm.models.stepping import Stepper
 from t2t_mm.vocabulary import EOS_ID, PAD_ID
@@ -268,7 +269,7 @@ class _Beam:
         beams, size = self.beams, log_probabilities.shape[-1]
         shape = [self.num_inputs, beams * size]
         sums = tf.reshape(alive.ranks, [-1, 1]) + ranked  # [R, V]
-        ranks, index = tf.math.top_k(tf.reshape(sums, shape), 2 * beams)
+        ranks, index = likeliest(tf.reshape(sums, shape), 2 * beams)
         beam, ids = index // size, index % size  # [B, 2N]
         gained = tf.gather(
             tf.reshape(log_probabilities, shape), index, axis=1, batch_dims=1
