@@ -9,7 +9,8 @@ A model with random weights translates random sentences into answers of exactly
 per second of the wall clock and per CPU-second (user and system time of the process).
 "recomputed" runs the decoder over the whole prefix for every token, as a model without
 a memory would, in the same process. The last lines give the cost of a token near
-positions 16 and 128 of one loop; its attention looks at the same 160 places at both.
+positions 16 and 128 of an answer; of the MultiModel also of the same network without
+attention, which has to look at more places the later it is asked.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def flags():
     return parser.parse_args()
 
 
-def made(asked):
+def made(asked, **changes):
     """Gives a model with random weights, and its problem."""
     import keras
 
@@ -51,7 +52,8 @@ def made(asked):
 
     command.load_zoo()
     hparams = named_hparams(asked.hparams_set)
-    hparams = override(hparams, **parse_overrides(asked.hparams, hparams))
+    changes = parse_overrides(asked.hparams, hparams) | changes
+    hparams = override(hparams, **changes)
     name = next(
         name
         for name in registry.models.names()
@@ -178,7 +180,7 @@ def measure(model, problem, asked):
                 )
 
 
-def cost_by_position(model, problem, asked, rows):
+def cost_by_position(name, model, problem, asked, rows):
     """Prints what a token costs early and late in a long answer."""
     import tensorflow as tf
 
@@ -190,7 +192,13 @@ def cost_by_position(model, problem, asked, rows):
     @tf.function(input_signature=[inputs, tf.TensorSpec([], tf.int32)], autograph=False)
     def decode_around(batch, position):
         source, _ = model.encode_inputs(problem, batch, training=False)
-        stepper = model.start_decoding(source, max_length=BUFFER)
+        stepper = model.start_decoding(source, max_length=tf.constant(BUFFER))
+        state = {
+            name: tf.pad(value, [[0, 0], [position - AROUND, 0], [0, 0]])
+            if name.startswith("attention")  # grows with each position
+            else value
+            for name, value in stepper.state.items()
+        }
         modality = model.modalities["text"]
         y = tf.zeros([tf.shape(source.x)[0], model.hparams.hidden_size])
 
@@ -203,7 +211,7 @@ def cost_by_position(model, problem, asked, rows):
         return tf.while_loop(
             lambda i, y, state: i < position + AROUND,
             step,
-            (position - AROUND, y, stepper.state),
+            (position - AROUND, y, state),
         )[1]
 
     batch = {k: tf.constant(v) for k, v in batch_of(asked, rows).items()}
@@ -215,7 +223,7 @@ def cost_by_position(model, problem, asked, rows):
         )
         costs[position] = min(cpu / (2 * AROUND), costs.get(position, cpu))
     print(
-        f"batch {rows}: CPU ms per position around 16: {1e3 * costs[16]:.2f}, "
+        f"{name}, batch {rows}: CPU ms per position around 16: {1e3 * costs[16]:.2f}, "
         f"around 128: {1e3 * costs[128]:.2f}, ratio {costs[128] / costs[16]:.2f}"
     )
 
@@ -225,8 +233,12 @@ def main():
     asked = flags()
     model, problem = made(asked)
     measure(model, problem, asked)
-    for rows in map(int, asked.batches.split(",")):
-        cost_by_position(model, problem, asked, rows)
+    models = {"as it is": model}
+    if hasattr(model.hparams, "use_attention"):
+        models["without attention"], problem = made(asked, use_attention=False)
+    for name, one in models.items():
+        for rows in map(int, asked.batches.split(",")):
+            cost_by_position(name, one, problem, asked, rows)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,23 @@
 """Decoding by Tensor2Tensor 1.9.0's MultiModel against ours: same sizes, same sources.
 
-    python benchmarks/rivals/ancestor_decode.py --peer=peer --python=python3.7
+    python benchmarks/rivals/ancestor_decode.py --peer=peer --searches=greedy
+    python benchmarks/rivals/ancestor_decode.py --peer=peer --searches=default
+    python benchmarks/rivals/ancestor_decode.py --peer=peer --searches=beam
 
-Everything in one run, on one machine. Installs and encodes as `ancestor.py` does and
-takes its sizes, trains the ancestor for two steps so that there is a checkpoint, and
-has both decode the first --sentences sources, sorted by length, in batches of --batch.
-The ancestor answers every batch of more than one with as many ids as its longest source
-has, and 20 more (`extra_length`); ours is made to do the same, so that both compute the
-same positions. Timed is the decoding alone: the ancestor from the start of its session,
-ours after a first call that compiles.
+Both in one run, on one machine. Installs and encodes as `ancestor.py` does and takes
+its sizes, trains the ancestor for two steps so that there is a checkpoint, and has both
+decode --sentences sources, sorted by length, in batches of --batch:
+
+  greedy   answers of every batch as long as its longest source and 20 ids more; the
+           ancestor computes all of them, whatever is in them, if a batch holds several
+  default  the same with 100 ids more: the ancestor's own default (`extra_length`)
+  beam     a beam of 4 for one batch of sources cut to --most ids; as many ids as twice
+           the longest source and 50 more, a rule of the ancestor's beam search
+
+Ours is made to give as many, so that both compute the same positions. Timed is the
+decoding alone: the ancestor from the start of its session, ours after a first call that
+compiles. The sources are those that the pairs begin with, or the lines of --sources,
+each up to its tab.
 """
 
 import argparse
@@ -22,8 +31,9 @@ import time
 
 import ancestor
 
-EXTRA = 20
 ROW = "multimodel_tiny"
+# Name: beam, and how many ids more than its source an answer has.
+SEARCHES = {"greedy": (1, 20), "default": (1, 100), "beam": (4, 0)}
 
 
 def flags():
@@ -34,21 +44,36 @@ def flags():
     parser.add_argument("--peer", default="peer", help="folder of the ancestor")
     parser.add_argument("--python", default="python3.7", help="for the ancestor")
     parser.add_argument("--pairs", help="a file with a tab between source and target")
+    parser.add_argument("--sources", help="a file with a line for each source")
     parser.add_argument("--tmp_dir", default="downloads")
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--beams", default="1,4")
+    parser.add_argument("--searches", default="greedy,beam", help=", ".join(SEARCHES))
     parser.add_argument("--most", type=int, default=24, help="source ids with a beam")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    for name in asked.searches.split(","):
+        if name not in SEARCHES:
+            parser.error(f"--searches has '{name}'; expected {', '.join(SEARCHES)}.")
+    return asked
 
 
-def sources_in(shards, count):
-    """Gives the ids of the first sources, without their end, the longest first."""
+def sources_in(asked, shards):
+    """Gives the ids of the sources, without their end, the longest first."""
     import tensorflow as tf
 
+    from t2t_mm.problem import get_problem
+    from t2t_mm.vocabulary import load_vocabularies
+
+    if asked.sources:
+        lines = pathlib.Path(asked.sources).read_text("utf-8").splitlines()
+        problem, folder = get_problem("benchmark_pairs"), os.path.dirname(shards)
+        [words] = load_vocabularies([problem], folder).values()
+        texts = [line.split("\t")[0] for line in lines[: asked.sentences]]
+        return sorted(words.encode_batch(texts), key=len)[::-1]
     spec = {"inputs": tf.io.VarLenFeature(tf.int64)}
     records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(shards)))
-    parsed = (tf.io.parse_single_example(one, spec) for one in records.take(count))
+    records = records.take(asked.sentences)
+    parsed = (tf.io.parse_single_example(one, spec) for one in records)
     ids = [tf.sparse.to_dense(one["inputs"]).numpy().tolist() for one in parsed]
     return sorted((one[:-1] if one[-1] == 1 else one for one in ids), key=len)[::-1]
 
@@ -97,7 +122,7 @@ class Theirs:
             lines = pathlib.Path(marks).read_text("utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
-    def decode(self, sources, beam):
+    def decode(self, sources, beam, extra):
         """Decodes; gives the wall and CPU seconds that it took."""
         path = f"{self.folder}/sources.txt"
         lines = [" ".join(map(str, ids)) for ids in sources]
@@ -106,7 +131,7 @@ class Theirs:
             "t2t-decoder",
             f"--decode_from_file={path}",
             f"--decode_to_file={self.folder}/answers.txt",
-            f"--decode_hparams=beam_size={beam},alpha=0.6,extra_length={EXTRA},"
+            f"--decode_hparams=beam_size={beam},alpha=0.6,extra_length={extra},"
             f"batch_size={self.asked.batch},log_results=False,"
             f"force_decode_length=True,return_beams={beam > 1}",
         )
@@ -148,7 +173,7 @@ class Ours:
         shake(self.model)
         self.batch = batch
 
-    def decode(self, sources, beam):
+    def decode(self, sources, beam, extra):
         """Decodes; gives wall and CPU seconds, and how many positions there were."""
         import numpy as np
 
@@ -166,7 +191,7 @@ class Ours:
             inputs = np.zeros(mask.shape, np.int32)
             for row, ids in zip(inputs, part, strict=True):
                 row[: len(ids) + 1] = [*ids, 1]
-            steps = positions_of(lengths.max(), beam)
+            steps = positions_of(lengths.max(), beam, extra)
             settings = DecodeHParams(beam_size=beam, min_length=steps - 1)
             jobs.append((settings, {"inputs": inputs, "inputs_mask": mask}, steps))
         decoders = {
@@ -182,27 +207,27 @@ class Ours:
         return *took, sum(len(job[1]["inputs"]) * job[2] for job in jobs)
 
 
-def positions_of(longest, beam):
+def positions_of(longest, beam, extra):
     """Gives how many ids the ancestor answers with: its beam has a rule of its own."""
-    return int(2 * longest + 50 if beam > 1 else longest + EXTRA)
+    return int(2 * longest + 50 if beam > 1 else longest + extra)
 
 
 def main():
-    """Compares greedy decoding, then a beam."""
+    """Compares the searches that were asked for."""
     asked = flags()
     ancestor.install(pathlib.Path(asked.peer), asked.python)
     with tempfile.TemporaryDirectory() as folder:
         shards, vocabulary = ancestor.encode(asked, folder)
-        sources = sources_in(shards, asked.sentences)
+        sources = sources_in(asked, shards)
         theirs = Theirs(asked, folder, shards, vocabulary)
         ours = Ours(vocabulary, asked.batch)
-        for beam in map(int, asked.beams.split(",")):
+        for name in asked.searches.split(","):
+            beam, extra = SEARCHES[name]
             part = sources
             if beam > 1:  # The ancestor needs minutes for more.
                 part = [ids[: asked.most - 1] for ids in sources[: asked.batch]]
-            wall, cpu = theirs.decode(part, beam)
-            our_wall, our_cpu, positions = ours.decode(part, beam)
-            name = "greedy" if beam == 1 else f"beam {beam}"
+            wall, cpu = theirs.decode(part, beam, extra)
+            our_wall, our_cpu, positions = ours.decode(part, beam, extra)
             print(f"\n{name}, {len(part)} sentences, {positions} positions")
             print(f"{'':10}{'s':>9}{'CPU s':>9}{'sentences/s':>13}{'/CPU-s':>9}")
             for who, *took in (("ancestor", wall, cpu), ("t2t_mm", our_wall, our_cpu)):
