@@ -227,7 +227,7 @@ class Run:
         """
         wanted = self.problem(problem, command)
         many = [inputs] if raw_inputs.is_one(inputs) else list(inputs)
-        wished = [targets] if isinstance(targets, str) else list(targets)
+        wished = [targets] if raw_inputs.is_one(targets) else list(targets)
         if len(many) != len(wished):
             raise ValueError(
                 f"{len(many)} inputs came with {len(wished)} targets; expected one for "

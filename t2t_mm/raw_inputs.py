@@ -7,6 +7,7 @@ pictures with the same function. `inference` sorts inputs by `length_of`, cuts t
 
 import io
 import os
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,9 +33,9 @@ def is_one(inputs: Any) -> bool:
         return True
     if isinstance(inputs, np.ndarray):  # of numbers, a picture or a sound
         return inputs.ndim == 0 or inputs.dtype.kind not in "OSU"
-    if isinstance(inputs, str | bytes | os.PathLike):
+    if isinstance(inputs, str | bytes | os.PathLike | Mapping):
         return True
-    return not hasattr(inputs, "__iter__")
+    return hasattr(inputs, "read") or not hasattr(inputs, "__iter__")
 
 
 def length_of(feature: Feature, one: Any) -> float:
@@ -144,14 +145,21 @@ def _padded(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 def _text_row(text: Any, encode: Callable) -> np.ndarray:
     if not isinstance(text, str):
         raise TypeError(
-            f"{text!r} ({type(text).__name__}) came as text; expected a str. "
-            "Decode bytes as UTF-8 first."
+            f"{reprlib.repr(text)} ({type(text).__name__}) came as text; expected a "
+            "str. Decode bytes as UTF-8 first."
         )
     return np.array([*encode([text])[0], EOS_ID], np.int32)
 
 
 def _content(one: Any, kind: str) -> bytes:
-    """Gives the bytes of a file that came by path or as bytes."""
+    """Gives the bytes of a file that came by path, opened, or as bytes."""
+    if hasattr(one, "read"):
+        one = one.read()
+        if not isinstance(one, bytes):
+            raise TypeError(
+                f"An opened file of {type(one).__name__} came as {kind}; expected one "
+                "of bytes. Open it with mode 'rb'."
+            )
     if isinstance(one, bytes):
         return one
     if not isinstance(one, str | os.PathLike):

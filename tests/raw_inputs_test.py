@@ -60,9 +60,10 @@ def test_a_picture_is_the_same_as_array_bytes_and_file(tmp_path):
     content = png_of(Image.fromarray(pixels))
     path = tmp_path / "picture.png"
     path.write_bytes(content)
-    batch = batch_of(PICTURE, pixels, content, str(path), path, pixels / 255.0)
+    opened = io.BytesIO(content)
+    batch = batch_of(PICTURE, pixels, content, str(path), path, pixels / 255.0, opened)
     assert batch["inputs"].dtype == np.float32
-    assert batch["inputs_mask"].shape == (5, 13, 7)
+    assert batch["inputs_mask"].shape == (6, 13, 7)
     assert batch["inputs_mask"].all()
     for picture in batch["inputs"]:
         np.testing.assert_allclose(picture, pixels / 255.0, atol=1e-6)
@@ -141,7 +142,15 @@ def test_nothing_is_refused():
     "feature, value, error, message",
     [
         (WORDS, b"ab", TypeError, r"b'ab' \(bytes\) came as text; expected a str"),
+        (WORDS, {"a": 1}, TypeError, r"{'a': 1} \(dict\) came as text; expected a str"),
+        (
+            WORDS,
+            b"a" * 999,
+            TypeError,
+            r"^b'a+\.\.\.a+' \(bytes\) came as text",
+        ),
         (PICTURE, 3, TypeError, "int came as picture; expected a path"),
+        (PICTURE, io.StringIO("a"), TypeError, "opened file of str came as pict"),
         (SOUND, 3, TypeError, "int came as sound; expected a path"),
         (PICTURE, b"no picture", ValueError, r"\(cannot identify image file\); exp"),
         (SOUND, b"no sound", ValueError, "The sound cannot be read"),
@@ -236,7 +245,8 @@ def test_arrays_may_bring_their_rate_and_channels_and_be_integers():
 def test_one_input_is_told_from_many():
     array = np.zeros(3)
     ones = ["a", b"a", pathlib.Path("a"), array, (array, 8000), (8000, array)]
-    assert all(is_one(one) for one in [*ones, Image.new("L", (1, 1)), 3])
+    ones += [Image.new("L", (1, 1)), 3, None, {"text": "a"}, io.BytesIO(b"a")]
+    assert all(is_one(one) for one in ones)
     many = [[], ["a"], ("a", "b"), (array, array), iter("ab"), {"a": 1}.keys()]
     many += [np.array(["a", "b"]), np.array(["a", None], object)]
     assert not any(is_one(one) for one in many)

@@ -47,6 +47,8 @@ def parse_flags(
     """
     try:
         rest = values([name, *arguments])[1:]
+    except DroppedFlagError:
+        raise
     except (flags.Error, ValueError) as error:
         if isinstance(error.__cause__, DroppedFlagError):
             raise error.__cause__ from None

@@ -10,6 +10,7 @@ from absl import flags
 from t2t_mm import declarations
 from t2t_mm.bin import command
 from t2t_mm.mixture import parse_problems
+from t2t_mm.registry import UnknownNameError
 
 if TYPE_CHECKING:
     from t2t_mm.decode_settings import DecodeHParams
@@ -126,7 +127,15 @@ def problems_asked(run: "Run", names: str) -> list[str]:
         elif declarations.is_reference(part):
             found += declarations.names_in(part)
         else:
-            found += parse_problems(part).problems
+            try:
+                found += parse_problems(part).problems
+            except UnknownNameError:
+                found.append(part)  # the run says below what it knows
+    if names and not found:
+        raise ValueError(
+            f"--problem={names} names no problem; expected one of "
+            f"{', '.join(run.problems)}. Name one, or leave --problem out for all."
+        )
     return [run.problem(name).name for name in dict.fromkeys(found)]
 
 
