@@ -209,9 +209,14 @@ def found_labels(whole: Mapping[str, Any]) -> list[str]:
     split = ALL if ALL in source.contents else "train"
     return sorted(
         {
-            str(column_of(row, column))
+            str(label)
             for part in source.parts(split, "")
             for row in source.rows_of(part, "")
-            if row.values.get(column, "") is not None
+            if _is_label(label := column_of(row, column))
         }
     )
+
+
+def _is_label(value: Any) -> bool:
+    """Whether a cell says a class: an empty one is a fault of its row."""
+    return value is not None and bool(str(value).strip())

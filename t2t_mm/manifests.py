@@ -29,6 +29,8 @@ GENERATOR_VERSION = 1
 # Settings of a feature that decide its records. Pictures are stored as they came and
 # resized when read, so that another size asks for no new data.
 _STORED_SETTINGS = ("modality", "vocabulary", "labels", "sample_rate")
+# What `check_contents` reads of a problem at most.
+CHECKED_BYTES = 1 << 30
 _UNITS = {TEXT: "tokens", AUDIO: "samples"}
 # Manifests of the first release have none.
 _CHECKSUM = "checksum"
@@ -244,6 +246,33 @@ def check_manifest(data_dir: str, problem: Problem | str) -> dict:
             f"{found}. {_remedy(problem.reference, data_dir)}"
         )
     return manifest
+
+
+def check_contents(manifest: dict, data_dir: str, problem: Problem) -> None:
+    """Checks each shard against its sha256, unless a problem has many large ones.
+
+    Those of up to `CHECKED_BYTES` are read in a second or so. What is wrong with larger
+    data is noticed when a record is read, or by `mm-datagen --verify`.
+
+    Args:
+      manifest: of the problem, checked.
+      data_dir: where the shards are.
+      problem: whose they are.
+
+    Raises:
+      ValueError: if a shard is not what mm-datagen wrote; names it.
+    """
+    shards = [one for split in manifest["splits"].values() for one in split["shards"]]
+    if sum(one["bytes"] for one in shards) > CHECKED_BYTES:
+        return
+    for shard in shards:
+        path = os.path.join(data_dir, shard["name"])
+        if sha256_of(path) != shard["sha256"]:
+            raise ValueError(
+                f"{path} is damaged: it has not the content that mm-datagen wrote "
+                "(--verify names the record). Delete the file. "
+                f"{_remedy(problem.reference, data_dir)}"
+            )
 
 
 def fault(

@@ -9,6 +9,7 @@ import keras
 from t2t_mm import configuration, datagen, input_pipeline, vocabulary
 from t2t_mm.configuration import HParams
 from t2t_mm.distribution import Distribution
+from t2t_mm.manifests import check_contents
 from t2t_mm.mixture import mixture_rates
 from t2t_mm.models import build_model
 from t2t_mm.optimizers import make_optimizer
@@ -90,6 +91,7 @@ def prepare_data(
     counts = {}
     for problem in problems:
         manifest = datagen.check_manifest(data_dir, problem)
+        check_contents(manifest, data_dir, problem)
         counts[problem.name] = manifest["splits"]["train"]["examples"]
     return counts
 

@@ -6,12 +6,14 @@ them from a few lines of TOML. Data sets of other libraries: `dataset_sources`.
 No TensorFlow.
 """
 
+import contextlib
 import glob
 import gzip
 import hashlib
 import itertools
 import json
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
@@ -195,6 +197,41 @@ def opened(path: str) -> TextIO:
     return open(path, encoding="utf-8-sig", newline="")
 
 
+@contextlib.contextmanager
+def faults_named(*paths: str) -> Iterator[None]:
+    """Names the file, and the row, where text is read that is no UTF-8 or no gzip.
+
+    Raises:
+      ValueError: if what runs inside meets such a fault.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        for path in paths:
+            if row := _first_undecodable(path):
+                raise ValueError(
+                    f"{path}, row {row}, is no UTF-8 text ({error.reason}); UTF-8 was "
+                    "expected. Convert the file: iconv -f latin1 -t utf-8."
+                ) from error
+        raise
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{' or '.join(paths)} is no whole gzip file ({error}); one was expected "
+            "where a name ends in .gz. Fetch it again, or rename it."
+        ) from error
+
+
+def _first_undecodable(path: str) -> int:
+    """Gives the number of the first line that is no UTF-8, from 1, or 0."""
+    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
 def present(contents: Any) -> list[str]:
     """Gives the paths that exist of a source's `contents`, however nested."""
     if isinstance(contents, Mapping):
@@ -232,7 +269,11 @@ class ParallelText(Source):
         """Yields the lines of both files."""
         left, right = part.split("\n")
         missing = object()
-        with opened(left) as inputs, opened(right) as targets:
+        with (
+            faults_named(left, right),
+            opened(left) as inputs,
+            opened(right) as targets,
+        ):
             lines = itertools.zip_longest(inputs, targets, fillvalue=missing)
             for number, pair in enumerate(lines, 1):
                 if missing in pair:

@@ -15,6 +15,7 @@ from t2t_mm.sources import (
     Row,
     Source,
     column_of,
+    faults_named,
     opened,
     paths_of,
     present,
@@ -92,22 +93,15 @@ class Table(Source):
                 f"{part} ends in '{ending}'; a table of .csv, .tsv or .jsonl was "
                 "expected, perhaps with .gz behind. Rename or convert it."
             )
-        with opened(part) as file:
+        with faults_named(part), opened(part) as file:
             delimiter = readers[ending]
-            try:
-                if delimiter is None:
-                    yield from _json_rows(file, part)
-                else:
-                    mark = self.delimiter or delimiter
-                    yield from _delimited_rows(
-                        file, part, mark, self.columns, self.refuse_ragged
-                    )
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{part} is no UTF-8 text ({error.reason} at byte {error.start} of "
-                    "a block); UTF-8 was expected. Convert it: "
-                    "iconv -f latin1 -t utf-8."
-                ) from error
+            if delimiter is None:
+                yield from _json_rows(file, part)
+            else:
+                mark = self.delimiter or delimiter
+                yield from _delimited_rows(
+                    file, part, mark, self.columns, self.refuse_ragged
+                )
 
 
 def _fault_of(cells: Sequence[str], header: Sequence[str]) -> str:
@@ -159,6 +153,11 @@ def _delimited_rows(
                 f"{path}, row {number}: {error}; one row of cells was expected. "
                 "Correct the quotes."
             ) from error
+        if cells is None and not header:
+            raise ValueError(
+                f"{path} is empty; a row of column names and rows of cells were "
+                "expected. Check the file."
+            )
         if cells is None:
             return
         if not cells:

@@ -138,6 +138,18 @@ def test_parallel_text_and_named_splits(tmp_path):
     assert first == {"inputs": "a test_far", "targets": "A test_far"}
 
 
+def test_an_empty_cell_is_no_label(tmp_path):
+    rows = [f"fine {number},glad\nawful {number},sad" for number in range(40)]
+    rows.insert(3, "odd, ")
+    (tmp_path / "moods.csv").write_text("\n".join(["text,mood", *rows]))
+    text = 'kind = "text_to_class"\ntable = "moods.csv"\n'
+    problem = declared(tmp_path, text + 'inputs = "text"\ntargets = "mood"')
+    assert problem.targets.labels == ("glad", "sad")
+    with pytest.raises(ValueError, match=r"moods.csv, row 8, column 'mood': ' ' came"):
+        for split in problem.splits:
+            list(problem.generate(split, ""))
+
+
 def test_labels_of_a_table_are_found(tmp_path):
     rows = [{"text": f"word {i}", "mood": ["glad", "sad"][i % 2]} for i in range(40)]
     lines = "\n".join(map(json.dumps, rows))

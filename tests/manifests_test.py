@@ -96,3 +96,24 @@ def test_another_generator_version_is_refused(small_problems, own_data):
     del manifest["checksum"]
     path.write_text(json.dumps(manifest))
     refused(own_data, "generator_version was 0")
+
+
+def test_a_bit_in_the_middle_of_a_shard_is_noticed_before_training(
+    small_problems, own_data, monkeypatch
+):
+    from t2t_mm.distribution import Distribution
+    from t2t_mm.preparation import prepare_data
+
+    problem = get_problem("small_reverse")
+    path = own_data / "small_reverse-train-00003-of-00010"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    manifest = manifests.check_manifest(str(own_data), problem)
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged: .* Delete the"):
+        manifests.check_contents(manifest, str(own_data), problem)
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged"):
+        prepare_data([problem], str(own_data), None, False, Distribution())
+    # Data too large to be read before each training is left to --verify.
+    monkeypatch.setattr(manifests, "CHECKED_BYTES", 100)
+    manifests.check_contents(manifest, str(own_data), problem)

@@ -102,6 +102,15 @@ def test_parallel_files_of_unequal_length_are_refused(tmp_path):
         ParallelText({"train": [str(tmp_path / "a")]}).parts("train", "")
 
 
+def test_a_parallel_line_that_is_no_utf_8_is_named(tmp_path):
+    paths = [tmp_path / "a.en", tmp_path / "a.de"]
+    paths[0].write_text("one\ntwo\n")
+    paths[1].write_bytes("eins\nzwölf\n".encode("latin-1"))
+    text = ParallelText({"train": [str(path) for path in paths]})
+    with pytest.raises(ValueError, match=r"a.de, row 2, is no UTF-8 text"):
+        all_rows(text, "train")
+
+
 def test_folders_are_classes(tmp_path):
     for label, number in (("cat", 2), ("dog", 1)):
         (tmp_path / label).mkdir()

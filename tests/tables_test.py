@@ -71,7 +71,22 @@ def test_faults_name_file_row_and_column(name, text, message, tmp_path):
 
 def test_text_that_is_no_utf_8_is_refused(tmp_path):
     path = written(tmp_path, "t.csv", "a,b\n1,Käse\n", "latin-1")
-    with pytest.raises(ValueError, match=r"t.csv is no UTF-8 text.*iconv"):
+    with pytest.raises(ValueError, match=r"t.csv, row 2, is no UTF-8 text.*iconv"):
+        rows(path)
+
+
+def test_a_table_without_anything_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"t.csv is empty; a row of column names"):
+        rows(written(tmp_path, "t.csv", ""))
+
+
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"a,b\n1,2\n" * 1000)[:-9]]
+)
+def test_a_gzip_file_that_is_none_or_ends_early_is_refused(content, tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"t.csv.gz is no whole gzip file"):
         rows(path)
 
 
