@@ -5,16 +5,18 @@
     python benchmarks/step_ratios.py precision --hparams_set=multimodel_base \
         --hparams=num_experts=8,batch_tokens=1024 --rounds=3
     python benchmarks/step_ratios.py start_up --problem=eight_small
-    python benchmarks/step_ratios.py torch --torch=torch/bin/python
-    python benchmarks/step_ratios.py torch --torch=torch/bin/python \
-        --hparams_set=transformer_base --hparams=batch_tokens=1024 --rounds=5
+    python benchmarks/step_ratios.py torch --torch=torch/bin/python --data_dir=demo/data
+    python benchmarks/step_ratios.py torch --torch=torch/bin/python --rounds=5 \
+        --data_dir=demo/data --hparams_set=transformer_base --hparams=batch_tokens=1024
 
   experts     a step with 240 experts over one with 30, the same k
   precision   a step in mixed_bfloat16 over one in float32, and the losses of both;
               bfloat16 is fast on processors with AMX or avx512_bf16 only
   start_up    until each problem of a mixture has made its first step, and the memory
   torch       our step over one of a plain PyTorch encoder-decoder with as many
-              multiply-adds (benchmarks/rivals/pytorch_transformer.py)
+              multiply-adds (benchmarks/rivals/pytorch_transformer.py). Made-up batches
+              are half padding, which PyTorch's wider layers make up for, with as many
+              more parameters: use real ones
 
 At base size more experts or positions than that do not fit into 6 GB twice. Batches
 are made up unless there is a --data_dir. CPU time is user and system time of all
@@ -206,7 +208,7 @@ def torch(asked):
 
     tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
     tf.config.threading.set_inter_op_parallelism_threads(asked.threads)
-    run = Trained(asked)
+    run = Trained(asked, num_batches=1)
     problem = run.problems[0]
     signature = run.steps._signatures[problem.name]
     count = steps_of.forward_multiply_adds(run.state.model, problem, signature)
