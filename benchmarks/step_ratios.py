@@ -15,7 +15,7 @@
   start_up    until each problem of a mixture has made its first step, and the memory
   torch       our step over one of a plain PyTorch encoder-decoder with as many
               multiply-adds (benchmarks/rivals/pytorch_transformer.py). Made-up batches
-              are half padding, which PyTorch's wider layers make up for, with as many
+              are mostly padding, which PyTorch's wider layers make up for, with as many
               more parameters: use real ones
 
 At base size more experts or positions than that do not fit into 6 GB twice. Batches
