@@ -206,7 +206,8 @@ def test_an_unknown_setting_of_decoding_is_told_with_its_nearest(client):
     body = {"problem": TEXT, "inputs": "a", "decode_hparams": {"beam": 3}}
     response = client.post("/api/generate", json=body)
     assert response.status_code == 422
-    assert "no hparam 'beam'. Nearest: beam_size" in response.json()["error"]
+    text = "no hparam 'beam'; expected one of its names. Nearest: beam_size"
+    assert text in response.json()["error"]
 
 
 @pytest.mark.parametrize(
