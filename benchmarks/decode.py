@@ -19,7 +19,7 @@ import time
 
 BUFFER = 160
 AROUND = 8
-WIDTHS = (26, 7, 9, 10, 12, 12, 14, 14)
+WIDTHS = (26, 7, 9, 10, 13, 12, 17, 17)
 
 
 def flags():
