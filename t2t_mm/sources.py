@@ -10,16 +10,19 @@ import contextlib
 import glob
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 ALL = "all"  # files that no split claims: rows are dealt out by their key
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+# What a compressed text may unpack to, times its size; text comes to 3 to 30 times.
+MOST_UNPACKED, ALWAYS_UNPACKED = 100, 1 << 26
 SOUND_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".sph", ".wv1")
 
 
@@ -191,10 +194,57 @@ def paths_of(patterns: str | Sequence[str]) -> list[str]:
 
 
 def opened(path: str) -> TextIO:
-    """Opens a text file as UTF-8, also one that gzip compressed."""
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
+    """Opens a text file as UTF-8, also one that gzip compressed; see `Unpacked`."""
+    return io.TextIOWrapper(_opened_bytes(path), encoding="utf-8-sig", newline="")
+
+
+def _opened_bytes(path: str) -> BinaryIO:
+    return (
+        io.BufferedReader(Unpacked(path)) if path.endswith(".gz") else open(path, "rb")
+    )
+
+
+class Unpacked(io.RawIOBase):
+    """The content of a gzip file that was made to be read, not to fill a disk.
+
+    A few kilobytes can unpack to gigabytes. Reading stops beyond `MOST_UNPACKED` times
+    the file's own size (and `ALWAYS_UNPACKED` bytes, which harm nobody).
+
+    Args:
+      path: of the file.
+
+    Raises:
+      ValueError: when more is read.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        self._size = os.path.getsize(path)
+        self._most = max(MOST_UNPACKED * self._size, ALWAYS_UNPACKED)
+        self._left = self._most
+        self._file = gzip.open(path)
+
+    def readable(self) -> bool:
+        """Tells that it can be read."""
+        return True
+
+    def readinto(self, room: Any) -> int:
+        """Fills a buffer; gives the number of bytes."""
+        count = self._file.readinto(room)
+        self._left -= count
+        if self._left < 0:
+            raise ValueError(
+                f"{self._path} has {self._size} bytes and unpacks to more than "
+                f"{self._most}; at most {MOST_UNPACKED} times its size was expected of "
+                "compressed text. If it is meant so, unpack it (gunzip) and name the "
+                "unpacked file."
+            )
+        return count
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -223,7 +273,7 @@ def faults_named(*paths: str) -> Iterator[None]:
 
 def _first_undecodable(path: str) -> int:
     """Gives the number of the first line that is no UTF-8, from 1, or 0."""
-    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+    with _opened_bytes(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8")

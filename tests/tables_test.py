@@ -2,6 +2,7 @@ import gzip
 
 import pytest
 
+from t2t_mm import sources
 from t2t_mm.tables import Table
 
 
@@ -42,6 +43,9 @@ def test_every_format_gives_the_same_rows_compressed_or_not(name, text, tmp_path
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     path = written(tmp_path, "t.csv", "\ufeffa,b\n1,2\n")
     assert rows(path)[0].values == {"a": "1", "b": "2"}
+    packed = tmp_path / "u.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert rows(packed)[0].values == {"a": "1", "b": "2"}
 
 
 def test_columns_may_be_named_outside(tmp_path):
@@ -88,6 +92,33 @@ def test_a_gzip_file_that_is_none_or_ends_early_is_refused(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"t.csv.gz is no whole gzip file"):
         rows(path)
+
+
+@pytest.mark.parametrize(
+    "line", [b"1,2\n", b"0", b"\xff"], ids=["rows", "line", "bytes"]
+)
+def test_a_gzip_file_that_unpacks_without_end_is_refused(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "ALWAYS_UNPACKED", 1 << 20)
+    path = tmp_path / "t.csv.gz"
+    content = gzip.compress(b"a,b\n" + line * (1 << 22))
+    path.write_bytes(content)
+    most = max(100 * len(content), 1 << 20)
+    with pytest.raises(
+        ValueError, match=rf"t.csv.gz has {len(content)} .*than {most};"
+    ):
+        rows(path)
+    path.with_suffix("").write_bytes(b"a,b\n" + b"1,2\n" * (1 << 18))
+    assert len(rows(path.with_suffix(""))) == 1 << 18
+
+
+def test_text_as_people_write_it_is_far_from_the_bound_on_unpacking(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sources, "ALWAYS_UNPACKED", 0)
+    path = tmp_path / "t.csv.gz"
+    lines = [f"a row of words and {number},its answer" for number in range(10_000)]
+    path.write_bytes(gzip.compress("\n".join(["a,b", *lines]).encode()))
+    assert len(rows(path)) == 10_000
 
 
 def test_files_are_found_beside_the_table_or_in_a_folder(tmp_path):
