@@ -22,6 +22,11 @@ input pipeline; without --data_dir on made-up batches, and the table says so. Co
 GFLOP: the matmuls and convolutions of the forward pass's graph, each with the shapes
 that it has on the batches timed (so the experts' empty slots and padding count), two
 per multiply-add, times 3 for forward and backward pass. All else is left out.
+
+After the table, what there are targets for: the time until each problem has made its
+first step, and padding; a few batches say little of padding, `input_pipeline.py` counts
+it over an epoch. Ratios (experts, precision, memory, PyTorch): `step_ratios.py`;
+`rivals/ancestor.py` has the ancestor's, `blocks.py` the share of the peak by block.
 """
 
 import argparse
@@ -45,6 +50,7 @@ WARM_SECONDS = 30  # no more of them after that: a step may take minutes
 # Where there is no data: positions of a text, seconds of a sound.
 MADE_UP_TOKENS, MADE_UP_SECONDS = 17, 4.0
 PEAK_SIZE, PEAK_SECONDS = 1536, 1.0
+MOST_START_UP, MOST_PADDING = 60, 15  # seconds until all have stepped; percent
 
 
 def flags():
@@ -129,20 +135,44 @@ def multiply_adds(operation):
     return None
 
 
-def forward_multiply_adds(model, problem, signature):
-    """Gives a compiled f(batch): the multiply-adds of a forward pass in training."""
+def forward_multiply_adds(model, problem, signature, of=multiply_adds):
+    """Gives a compiled f(batch): the multiply-adds of a forward pass in training.
+
+    Args:
+      model, problem: the batch's.
+      signature: of its batches.
+      of: f(operation) gives its count as a float64 scalar, or None.
+    """
     import tensorflow as tf
 
     @tf.function(input_signature=[signature], autograph=False)
     def count(batch):
         losses = model.losses_of(problem.name, batch, training=True)
         graph = tf.compat.v1.get_default_graph()
-        counts = [multiply_adds(operation) for operation in graph.get_operations()]
+        counts = [of(operation) for operation in graph.get_operations()]
         total = tf.add_n([one for one in counts if one is not None])
         with tf.control_dependencies([losses["loss_sum"]]):
             return tf.identity(total)
 
     return count
+
+
+def empty_multiply_adds(hparams, operation):
+    """Gives what an operation of experts adds to the work on their empty rows.
+
+    The matmuls over all experts count with all of their rows, and the choice of the
+    best experts takes off what its real positions need: the sum is of empty rows.
+    """
+    import tensorflow as tf
+
+    inputs, num_experts = operation.inputs, hparams.num_experts
+    if operation.type == "BatchMatMulV2" and inputs[1].shape[0] == num_experts:
+        return multiply_adds(operation)
+    if operation.type == "TopKV2" and inputs[0].shape[-1] == num_experts:
+        chosen = tf.shape(inputs[0])[0] * hparams.experts_per_position
+        weights = 2 * hparams.hidden_size * hparams.expert_size
+        return -tf.cast(chosen, tf.float64) * weights
+    return None
 
 
 def matmul_peak():
@@ -222,6 +252,24 @@ def show(rows):
         print("  ".join([first, *rest]), flush=True)
 
 
+def show_targets(rows, built):
+    """Prints what there are targets for, over all problems."""
+    first = built + sum(row["first s"] for row in rows)
+    verdict = "met" if first < MOST_START_UP else "missed"
+    print(
+        f"network built and the first step of all {len(rows)} problems done after "
+        f"{first:.1f} s; target under {MOST_START_UP} s: {verdict}"
+    )
+    for name in ("in", "out"):
+        row = max(rows, key=lambda row: float(row[f"pad {name}"].rstrip("%")))
+        share = row[f"pad {name}"]
+        verdict = "met" if float(share.rstrip("%")) < MOST_PADDING else "missed"
+        print(
+            f"most padding {name} in these batches: {share}, {row['problem']}; target "
+            f"under {MOST_PADDING} %: {verdict}"
+        )
+
+
 def run_one(asked):
     """Measures one set on all problems and prints its table."""
     import keras
@@ -269,6 +317,7 @@ def run_one(asked):
     show(rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory of the process, all problems compiled: {memory:.2f} GiB")
+    show_targets(rows, built)
     if asked.output:
         with open(asked.output, "a", encoding="utf-8") as file:
             for row in rows:
