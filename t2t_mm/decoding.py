@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from t2t_mm.alignment_guide import AlignmentGuide
 from t2t_mm.decode_settings import DecodeHParams
+from t2t_mm.draws import chances
 from t2t_mm.guides import (
     ForcedPrefix,
     Guide,
@@ -22,7 +23,7 @@ from t2t_mm.guides import (
 from t2t_mm.made_static import rounded_up
 from t2t_mm.models.base import Batch, Model
 from t2t_mm.problem import CLASS_LABEL, NUM_SPELLED
-from t2t_mm.search import Found, Speaker, beam_search, chances, row_by_row
+from t2t_mm.search import Found, Speaker, beam_search, row_by_row
 
 NUM_RANKED = 5
 
@@ -293,7 +294,7 @@ def _searched(
     speaker = Speaker(
         stepper=stepper,
         embed=lambda ids: modality.targets_bottom(ids[:, None], feature=feature)[:, 0],
-        logits=lambda h: modality.top(h, feature=feature),
+        logits=modality.prepared_top(feature=feature),
         token=tf.cast(token, model.compute_dtype),
         source=source,
         guides=guides,

@@ -69,8 +69,8 @@ class NoPadding(Guide):
         """Forbids padding and, at first, the end."""
         padding = tf.one_hot(PAD_ID, self.size) * 2 * FORBIDDEN  # [V]
         if self.min_length:
-            end = tf.one_hot(EOS_ID, self.size) * FORBIDDEN
-            padding += tf.where(position < self.min_length, end, 0.0)
+            is_early = tf.cast(position < self.min_length, tf.float32)
+            padding += tf.one_hot(EOS_ID, self.size) * (is_early * FORBIDDEN)
         return padding[None], state
 
 

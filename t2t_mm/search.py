@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from t2t_mm.decode_settings import DecodeHParams
+from t2t_mm.draws import drawn
 from t2t_mm.guides import FORBIDDEN, Guide
 from t2t_mm.likeliest import likeliest
 from t2t_mm.modalities.base import Represented
@@ -52,19 +53,24 @@ class Speaker(NamedTuple):
 
     def step(
         self, state: tuple[Any, ...], history: tf.Tensor, position: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-        """Gives log-probabilities [R, V], what guides add, and the next state."""
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tuple[Any, ...]]:
+        """Gives logits [R, V], what to add to them, and the next state.
+
+        Returns:
+          (float32 [R, V]; float32 [R, 1] that makes them log-probabilities; what the
+          guides add; the state).
+        """
         latest = tf.gather(history, tf.maximum(position - 1, 0))  # [R]
         y = tf.where(position > 0, self.embed(latest), self.token)
         h, stepped = self.stepper.step(y, state[0], position)
-        log_probabilities = tf.nn.log_softmax(self.logits(h))
+        logits = self.logits(h)
         opinions: Any = 0.0
         guided = []
         for guide, one in zip(self.guides, state[1:], strict=True):
             opinion, new = guide.step(one, history, position)
             opinions += opinion
             guided.append(new)
-        return log_probabilities, opinions, (stepped, *guided)
+        return logits, -_log_sums(logits), opinions, (stepped, *guided)
 
     def reordered(self, state: tuple[Any, ...], parents: tf.Tensor) -> tuple[Any, ...]:
         """Gives the state in which row r is what row parents[r] was."""
@@ -73,6 +79,15 @@ class Speaker(NamedTuple):
             for guide, one in zip(self.guides, state[1:], strict=True)
         ]
         return (self.stepper.reordered(state[0], parents), *guided)
+
+
+def _log_sums(logits: tf.Tensor) -> tf.Tensor:
+    """Gives log(sum(exp(logits))), [R, 1]: by the best id, whose share is never tiny.
+
+    Softmax and two maxima take half of the time of `tf.nn.log_softmax`.
+    """
+    shares = tf.reduce_max(tf.nn.softmax(logits), -1, keepdims=True)
+    return tf.reduce_max(logits, -1, keepdims=True) - tf.math.log(shares)
 
 
 def length_penalty(length: tf.Tensor, alpha: float) -> tf.Tensor:
@@ -96,7 +111,7 @@ def row_by_row(
       speaker: with N = settings.num_return rows for each input.
       settings: greedy at temperature 0.
       max_length: T, a scalar.
-      chance: what `chances` gives; not read at temperature 0.
+      chance: what `draws.chances` gives; not read at temperature 0.
 
     Returns:
       As `beam_search`; drawn answers are sorted by their rank, too.
@@ -110,15 +125,15 @@ def row_by_row(
         return (i < max_length) & ~tf.reduce_all(done)
 
     def choose_next(i, history, sums, done, state):
-        log_probabilities, opinions, state = speaker.step(state, history, i)
-        ranked = log_probabilities + opinions  # [R, V]
+        logits, scale, opinions, state = speaker.step(state, history, i)
+        ranked = logits + opinions  # [R, V], but for the scale
         if not settings.temperature:
-            chosen = tf.argmax(ranked, -1, tf.int32)
+            chosen = likeliest(ranked, 1)[1][:, 0]
         else:
-            chosen = _drawn(ranked, tf.gather(chance, i), settings)
+            chosen = drawn(ranked, tf.gather(chance, i), settings)
         gained, rank = (
-            tf.gather(values, chosen, axis=1, batch_dims=1)
-            for values in (log_probabilities, ranked)
+            tf.gather(values, chosen, axis=1, batch_dims=1) + scale[:, 0]
+            for values in (logits, ranked)
         )
         # Where everything was forbidden, something was still chosen.
         gained = tf.stack([gained, tf.where(rank < _DEAD, gained, rank)])  # [2, R]
@@ -147,52 +162,6 @@ def row_by_row(
         ids = tf.gather(ids, order, axis=1, batch_dims=1)
         scores = tf.gather(scores, order, axis=1, batch_dims=1)
     return {"ids": ids, "scores": scores, "penalized": penalized}
-
-
-def chances(
-    count: int,
-    row_numbers: tf.Tensor,
-    max_length: tf.Tensor | int,
-    random_seed: tf.Tensor | int,
-) -> tf.Tensor:
-    """Gives what a search by chance needs: float32 [T, R] in [0, 1).
-
-    Not for XLA, whose random numbers are others.
-
-    Args:
-      count: N, draws for each input.
-      row_numbers: int32 [B]; what is drawn for an input depends on its number and the
-        seed alone, not on the batch it is in.
-      max_length: T.
-      random_seed: int32 scalar.
-    """
-
-    def of_row(number):
-        # [T, N], not [N, T]: a longer T begins with the same numbers.
-        pair = tf.stack([random_seed, number])
-        return tf.random.stateless_uniform([max_length, count], pair)
-
-    drawn = tf.map_fn(of_row, row_numbers, fn_output_signature=tf.float32)  # [B, T, N]
-    return tf.reshape(tf.transpose(drawn, [1, 0, 2]), [max_length, -1])
-
-
-def _drawn(ranked: tf.Tensor, chance: tf.Tensor, settings: DecodeHParams) -> tf.Tensor:
-    """Draws ids [R] from scores [R, V] by chances [R] in [0, 1).
-
-    The first id at which the summed probability exceeds the chance; from the likeliest
-    on, where only the likeliest may be drawn.
-    """
-    size = ranked.shape[-1]
-    best, ids = ranked / settings.temperature, None
-    if settings.top_k or settings.top_p < 1:
-        best, ids = tf.math.top_k(best, min(settings.top_k or size, size))  # [R, k]
-    probabilities = tf.nn.softmax(best)
-    before = tf.cumsum(probabilities, -1, exclusive=True)
-    kept = tf.where(before < settings.top_p, probabilities, 0.0)
-    sums = tf.cumsum(kept, -1)
-    enough = sums > chance[:, None] * sums[:, -1:]
-    index = tf.argmax(enough, -1, tf.int32)  # the first
-    return index if ids is None else tf.gather(ids, index, axis=1, batch_dims=1)
 
 
 class _Finished(NamedTuple):
@@ -259,21 +228,26 @@ class _Beam:
         # Where no beam lives, hope is at the bottom, and that is the end as well.
         return enough | (last >= hope) | (alive.ranks[:, 0] < _DEAD)
 
-    def expanded(self, alive, log_probabilities, ranked, position):
+    def expanded(self, alive, logits, scale, ranked, position):
         """Gives the best 2N next answers of each input.
+
+        Args:
+          alive: before the position.
+          logits: [R, V]; log-probabilities when scale, [R, 1], is added.
+          ranked: logits with the guides' opinions, without the scale.
+          position: int32 scalar.
 
         Returns:
           (history [T, B * 2N], scores [B, 2N], ranks [B, 2N], is_end bool [B, 2N], beam
           int32 [B, 2N]).
         """
-        beams, size = self.beams, log_probabilities.shape[-1]
+        beams, size = self.beams, logits.shape[-1]
         shape = [self.num_inputs, beams * size]
-        sums = tf.reshape(alive.ranks, [-1, 1]) + ranked  # [R, V]
+        sums = tf.reshape(alive.ranks, [-1, 1]) + scale + ranked  # [R, V]
         ranks, index = likeliest(tf.reshape(sums, shape), 2 * beams)
         beam, ids = index // size, index % size  # [B, 2N]
-        gained = tf.gather(
-            tf.reshape(log_probabilities, shape), index, axis=1, batch_dims=1
-        )
+        gained = tf.gather(tf.reshape(logits, shape), index, axis=1, batch_dims=1)
+        gained += tf.gather(tf.reshape(scale, [-1, beams]), beam, axis=1, batch_dims=1)
         scores = tf.gather(alive.scores, beam, axis=1, batch_dims=1) + gained
         history = tf.gather(alive.history, self.rows(beam, beams), axis=1)
         history = tf.tensor_scatter_nd_update(
@@ -376,9 +350,8 @@ def beam_search(
         return (i < max_length) & ~tf.reduce_all(done)
 
     def grow(i, alive, finished, done, state):
-        log_probabilities, opinions, state = speaker.step(state, alive.history, i)
-        ranked = log_probabilities + opinions
-        candidates = beam.expanded(alive, log_probabilities, ranked, i)
+        logits, scale, opinions, state = speaker.step(state, alive.history, i)
+        candidates = beam.expanded(alive, logits, scale, logits + opinions, i)
         finished = beam.with_ended(finished, candidates, i, done)
         alive, parents = beam.going_on(candidates)
         done |= beam.is_done(alive, finished)

@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from t2t_mm.decode_settings import DecodeHParams
+from t2t_mm.draws import chances
 from t2t_mm.guides import ForcedPrefix, NoPadding, NoRepeat, SecondOpinion
 from t2t_mm.modalities.base import Represented
 from t2t_mm.models.stepping import Stepper
-from t2t_mm.search import Speaker, beam_search, chances, row_by_row
+from t2t_mm.search import Speaker, beam_search, row_by_row
 from t2t_mm.vocabulary import EOS_ID, PAD_ID
 
 SIZE = 5  # padding, end and three words

@@ -1,6 +1,6 @@
 """What every modality net offers the models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -85,6 +85,10 @@ class Modality(keras.layers.Layer):
     def top(self, x: tf.Tensor, *, feature: Feature) -> tf.Tensor:
         """Gives logits, float32 [..., V], for representations [..., D]."""
         raise TypeError(self._cannot("targets"))
+
+    def prepared_top(self, *, feature: Feature) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Gives `top` for a loop, [R, D] to float32 [R, V], its weights read once."""
+        return lambda x: self.top(x, feature=feature)
 
     def expect_role(self, role: str) -> None:
         """Checks that the modality can be "inputs", or "targets".

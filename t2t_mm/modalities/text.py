@@ -49,11 +49,23 @@ class TextNet(keras.layers.Layer):
         x = tf.matmul(probabilities, tf.cast(rows, self.compute_dtype))
         return x * self.depth**0.5
 
+    def prepared_logits(self, size=None):
+        """Gives `logits` for a loop: f([R, D]).
+
+        With few rows a product by [D, V] takes half of the time of one by [V, D].
+        """
+        matrix, bias = self._map_back(size)
+        matrix = tf.transpose(tf.cast(matrix, self.compute_dtype))
+        bias = tf.cast(bias, tf.float32)
+        return lambda x: tf.nn.bias_add(tf.cast(tf.matmul(x, matrix), tf.float32), bias)
+
+    def _map_back(self, size):
+        matrix, bias = tf.convert_to_tensor(self.softmax), self.bias
+        return (matrix[:size], bias[:size]) if size else (matrix, bias)
+
     def logits(self, x, size=None):
         """Gives float32 [..., V] for [..., D]; of the first `size` ids, if given."""
-        matrix, bias = tf.convert_to_tensor(self.softmax), self.bias
-        if size:
-            matrix, bias = matrix[:size], bias[:size]
+        matrix, bias = self._map_back(size)
         flat = tf.reshape(x, [-1, self.depth])
         flat = tf.matmul(flat, tf.cast(matrix, flat.dtype), transpose_b=True)
         flat = tf.nn.bias_add(tf.cast(flat, tf.float32), tf.cast(bias, tf.float32))
@@ -95,5 +107,12 @@ class TextModality(Modality):
 
     def top(self, x, *, feature):
         """Gives logits over the vocabulary, or over its bytes for spelled text."""
-        size = NUM_SPELLED if feature.spelled else None
-        return self.nets[feature.vocabulary].logits(x, size)
+        return self.nets[feature.vocabulary].logits(x, _size(feature))
+
+    def prepared_top(self, *, feature):
+        """Gives `top` for a loop."""
+        return self.nets[feature.vocabulary].prepared_logits(_size(feature))
+
+
+def _size(feature):
+    return NUM_SPELLED if feature.spelled else None
