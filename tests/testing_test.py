@@ -223,3 +223,15 @@ def test_made_up_batches_look_like_those_of_the_pipeline():
         for row, length in zip(ids, lengths, strict=True):
             assert row[length - 1] == 1
             assert (row[: length - 1] > 2).all()
+
+
+@pytest.mark.parametrize("rows", [4, 60, 1000])
+@pytest.mark.parametrize("length", [1, 2, 7, 17, 101])
+def test_made_up_rows_are_never_much_shorter_than_the_longest(rows, length):
+    sizes = {"inputs": length, "targets": length}
+    batch = made_up_batch(ECHO, SIZES, num_examples=rows, lengths=sizes)
+    lengths = batch["targets_mask"].sum(1)
+    assert lengths[0] == length
+    assert lengths[-1] >= 0.7 * length
+    assert (np.diff(lengths) <= 0).all()
+    assert 1 - batch["targets_mask"].mean() < 0.15
