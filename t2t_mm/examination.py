@@ -11,12 +11,10 @@ from typing import Any
 from t2t_mm import evaluation
 from t2t_mm.cadence import Patience, Watched
 from t2t_mm.interruption import Interruption
-from t2t_mm.problem import Problem
-from t2t_mm.run_settings import Settings
+from t2t_mm.preparation import Parts
 from t2t_mm.step_errors import memory_explained
 from t2t_mm.training_log import TrainingLog
 from t2t_mm.training_state import TrainingState
-from t2t_mm.vocabulary import Vocabulary
 
 SPLIT = "dev"
 NUM_SAMPLES = 2
@@ -28,7 +26,7 @@ class Examination:
 
     Args:
       run_dir: the run's folder.
-      settings, problems, vocabularies: of the run.
+      parts: the run's settings, problems and vocabularies.
       limit: most examples of each problem, always the same; None for all.
       best: makes one evaluation better than another.
       patience: ends a run that gets no better; None for never.
@@ -40,9 +38,7 @@ class Examination:
     """
 
     run_dir: str
-    settings: Settings
-    problems: Mapping[str, Problem]
-    vocabularies: Mapping[str, Vocabulary]
+    parts: Parts
     limit: int | None
     best: Watched
     patience: Patience | None
@@ -59,10 +55,10 @@ class Examination:
           Whether it is the best so far; None if a signal ended it early.
         """
         results: dict[str, Mapping[str, Any]] = {}
-        for name in self.problems:
+        for name in self.parts.problems:
             if self.interruption:
                 return None
-            with state.averaged(), memory_explained(name, self.settings.hparams):
+            with state.averaged(), memory_explained(name, self.parts.settings.hparams):
                 results[name] = self._evaluate_one(state, name)
         self.results = results
         self.log.write_evaluations(state.step, SPLIT, results)
@@ -76,13 +72,14 @@ class Examination:
         return is_best
 
     def _evaluate_one(self, state: TrainingState, name: str) -> dict[str, Any]:
+        settings = self.parts.settings
         return evaluation.evaluate(
             state.model,
-            self.problems[name],
+            self.parts.problems[name],
             SPLIT,
-            self.settings.data_dir,
-            self.settings.hparams,
-            self.vocabularies,
+            settings.data_dir,
+            settings.hparams,
+            self.parts.vocabularies,
             limit=self.limit,
             num_samples=NUM_SAMPLES,
             run_dir=self.run_dir,

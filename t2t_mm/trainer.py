@@ -183,18 +183,15 @@ def train(
         said = describe(parts)
         if check:
             return TrainingResult(check_run(parts), {})
-        # Where the weights come from; from here on the folder holds a run.
-        state, is_chief = parts.state, distribution.is_chief
-        checkpoints = Checkpoints(
-            output_dir, state, keep=keep_checkpoint_max, is_writer=is_chief
+        # Where its weights come from; from here on the folder holds a run.
+        checkpoints, of_weights = _take_up(
+            parts,
+            output_dir,
+            keep=keep_checkpoint_max,
+            train_steps=train_steps,
+            source=warm_start_from,
         )
-        if warm_start_from and newest_checkpoint(output_dir) is None:
-            said += _started_warm(parts, warm_start_from)
-        if is_chief:
-            keep_settings(parts, output_dir, train_steps)
-        checkpoints.restore()
-        distribution.check_same_step(state.step, output_dir)
-        distribution.spread_seeds(state.model.variables)
+        state, is_chief = parts.state, distribution.is_chief
         # What goes along with the steps, and the steps.
         with (
             Interruption() as interruption,
@@ -208,15 +205,7 @@ def train(
             ) as log,
         ):
             examination = Examination(
-                output_dir,
-                settings,
-                parts.problems,
-                parts.vocabularies,
-                eval_examples,
-                best,
-                patience,
-                log,
-                interruption,
+                output_dir, parts, eval_examples, best, patience, log, interruption
             )
             run = _Run(
                 parts,
@@ -230,7 +219,7 @@ def train(
                 ),
                 trace if is_chief else None,
             )
-            log.say(said)
+            log.say(said + of_weights)
             log.say(f"Run in {output_dir}, from step {state.step} to {train_steps}.")
             if state.step >= train_steps:
                 log.say("Nothing is left to train: raise --train_steps to go on.")
@@ -243,13 +232,36 @@ def train(
     )
 
 
-def _started_warm(parts: Parts, source: str) -> str:
-    said = warm_start(
-        parts.state.model, source, list(parts.problems.values()), parts.vocabularies
-    )
-    if parts.state.averages:
-        parts.state.averages.restart()
-    return said
+def _take_up(
+    parts: Parts, run_dir: str, *, keep: int, train_steps: int, source: str | None
+) -> tuple[Checkpoints, str]:
+    """Gives all that changes its first values, or those of the run's last checkpoint.
+
+    From here on the folder holds a run.
+
+    Args:
+      parts: are changed.
+      run_dir, keep: of the checkpoints.
+      train_steps: kept with the settings.
+      source: a new run starts with the weights of this one, if it is given.
+
+    Returns:
+      What saves the run, and what came from `source`, in words.
+    """
+    state, distribution, said = parts.state, parts.distribution, ""
+    is_chief = distribution.is_chief
+    checkpoints = Checkpoints(run_dir, state, keep=keep, is_writer=is_chief)
+    if source and newest_checkpoint(run_dir) is None:
+        problems = list(parts.problems.values())
+        said = warm_start(state.model, source, problems, parts.vocabularies)
+        if state.averages:
+            state.averages.restart()
+    if is_chief:
+        keep_settings(parts, run_dir, train_steps)
+    checkpoints.restore()
+    distribution.check_same_step(state.step, run_dir)
+    distribution.spread_seeds(state.model.variables)
+    return checkpoints, said
 
 
 @dataclass
