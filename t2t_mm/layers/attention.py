@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.layers.convolution import ConvBlock, Step
+from t2t_mm.layers.dropout import Dropout
 from t2t_mm.layers.memory import DecoderMemory
 from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.layers.segments import Segments, apart, together
@@ -93,7 +94,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.size = size
         self.num_heads = num_heads
         self.head_size = size // num_heads
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
 
     def build(self, input_shape):
         """Makes the four projections; keys and values share one matrix [D, 2D]."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from t2t_mm.layers.dropout import Dropout
 from t2t_mm.layers.memory import DecoderMemory, Moment
 from t2t_mm.layers.normalization import LayerNorm, centred
 from t2t_mm.layers.segments import Segments, apart, together
@@ -286,7 +287,7 @@ class ConvBlock(keras.layers.Layer):
             )
             for i, (kernel, dilation) in enumerate(zip(kernels, dilations, strict=True))
         ]
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
 
     def build(self, input_shape):
         """Builds the four steps."""

@@ -3,7 +3,8 @@
 `experts` calls it. An expert e has C rows, e * C to (e + 1) * C - 1; a choice is one of
 the k experts of a position, numbered n * k + i. Two plans:
 
-  exact_plan      C is what the fullest expert needs: nothing is dropped
+  exact_plan      nothing is dropped: what finds its C rows full goes to more rows that
+                  the few fullest experts get, behind those of all
   capacity_plan   C is given, shapes are fixed: what does not fit is dropped, counted
 """
 
@@ -14,14 +15,17 @@ import tensorflow as tf
 
 
 class Plan(NamedTuple):
-    """Where each choice goes.
+    """Where each choice goes. R = E * C + K * M rows.
 
     Attributes:
-      row_of_choice: int32 [N, k]; E * C where a choice was dropped.
-      choice_of_row: int32 [E * C]; N * k where a row is empty.
+      row_of_choice: int32 [N, k]; R where a choice was dropped.
+      choice_of_row: int32 [R]; N * k where a row is empty.
       capacity: C, rows of each expert.
       num_dropped: float32 scalar, choices of real positions without a row.
       may_drop: whether a choice can be without a row at all.
+      fullest: int32 [K], the experts that have M more rows, behind those of all; None
+        where nobody may have more.
+      more: M.
     """
 
     row_of_choice: tf.Tensor
@@ -29,27 +33,48 @@ class Plan(NamedTuple):
     capacity: Any
     num_dropped: tf.Tensor
     may_drop: bool
+    fullest: tf.Tensor | None = None
+    more: Any = 0
 
 
-def exact_plan(experts: tf.Tensor, num_experts: int) -> Plan:
+def exact_plan(
+    experts: tf.Tensor, num_experts: int, *, rows_of_a_copy: int | None = None
+) -> Plan:
     """Gives every choice a row.
+
+    If all experts had the rows that the fullest one needs, many would be empty: with
+    240 experts and 4,096 choices the fullest has twice its fair share. So a few may be
+    asked a second time, with a copy of their weights.
 
     Args:
       experts: int32 [N, k], the experts of each position; all positions are real.
       num_experts: E.
+      rows_of_a_copy: what a copy of an expert's weights, and of their gradient, costs:
+        as much as that many rows; None for no copies.
     """
     num_positions, k = tf.shape(experts)[0], experts.shape[1]
     chosen = tf.reshape(experts, [-1])  # [N*k]
     order = tf.argsort(chosen, stable=True)
     counts = tf.math.bincount(chosen, minlength=num_experts, maxlength=num_experts)
-    capacity = tf.reduce_max(counts)
     ranked = tf.gather(chosen, order)
     slot = tf.range(num_positions * k) - tf.gather(
         tf.cumsum(counts, exclusive=True), ranked
     )
-    row = ranked * capacity + slot  # of each choice, in expert order
+    fullest, more = None, 0
+    if rows_of_a_copy is not None:
+        capacity, more, fullest = _least_rows(counts, num_experts, rows_of_a_copy)
+        place = tf.scatter_nd(  # of an expert's further rows; used for the fullest only
+            fullest[:, None], tf.range(tf.size(fullest)) * more, [num_experts]
+        )
+        behind = num_experts * capacity + tf.gather(place, ranked) + slot - capacity
+        row = tf.where(slot < capacity, ranked * capacity + slot, behind)
+        num_rows = num_experts * capacity + tf.size(fullest) * more
+    else:
+        capacity = tf.reduce_max(counts)
+        row = ranked * capacity + slot  # of each choice, in expert order
+        num_rows = num_experts * capacity
     choice_of_row = tf.tensor_scatter_nd_update(
-        tf.fill([num_experts * capacity], num_positions * k), row[:, None], order
+        tf.fill([num_rows], num_positions * k), row[:, None], order
     )
     row_of_choice = tf.scatter_nd(order[:, None], row, [num_positions * k])
     return Plan(
@@ -58,7 +83,25 @@ def exact_plan(experts: tf.Tensor, num_experts: int) -> Plan:
         capacity,
         tf.constant(0.0),
         may_drop=False,
+        fullest=fullest,
+        more=more,
     )
+
+
+def _least_rows(
+    counts: tf.Tensor, num_experts: int, rows_of_a_copy: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gives C, M and the K experts, int32 [K], with which computing costs least.
+
+    Of the experts in order of their load, K = 0, 1, ... are asked twice: C is what the
+    next one needs, M what the first one needs beyond it.
+    """
+    loads, by_load = tf.math.top_k(counts, num_experts)
+    more = loads[0] - loads  # M for each K
+    number = tf.range(num_experts)
+    cost = num_experts * loads + number * (more + rows_of_a_copy)
+    best = tf.argmin(cost, output_type=tf.int32)
+    return loads[best], more[best], by_load[:best]
 
 
 def capacity_plan(

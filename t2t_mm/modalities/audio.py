@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.layers.convolution import ConvRes, ConvStep, masked
+from t2t_mm.layers.dropout import Dropout
 from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.modalities import augmentation
 from t2t_mm.modalities.base import Modality, Represented
@@ -103,7 +104,7 @@ class StridedStack(keras.layers.Layer):
             ConvStep(width, kernel=(kernel, 1), name=f"step{i + 1}")
             for i in range(blocks)
         ]
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
         self.project = None
         if width != depth:
             self.project = keras.layers.Dense(depth, name="project")

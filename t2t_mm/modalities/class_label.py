@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.layers.convolution import ConvStep, max_pool
+from t2t_mm.layers.dropout import Dropout
 from t2t_mm.modalities.base import Modality
 from t2t_mm.registry import register_modality
 
@@ -65,7 +66,7 @@ class ClassLabelModality(Modality):
         depth = self.hparams.hidden_size
         self.flow = ExitFlow(depth, name="flow")
         self.flow.build((None, None, None, depth))
-        self.dropout = keras.layers.Dropout(self.hparams.dropout, name="dropout")
+        self.dropout = Dropout(self.hparams.dropout, name="dropout")
         self.heads = {}
         for name, size in self.vocabularies.items():
             self.heads[name] = keras.layers.Dense(size, name=name)

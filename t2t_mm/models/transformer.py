@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.layers.attention import MultiHeadAttention, SegmentsPair, causal_mask
+from t2t_mm.layers.dropout import Dropout
 from t2t_mm.layers.memory import DecoderMemory
 from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.layers.timing import add_timing
@@ -21,7 +22,7 @@ class FeedForward(keras.layers.Layer):
         self.norm = LayerNorm(name="norm")
         self.hidden = keras.layers.Dense(filter_size, activation="relu", name="hidden")
         self.result = keras.layers.Dense(size, name="result")
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
         self.filter_size = filter_size
 
     def build(self, input_shape):
@@ -79,7 +80,7 @@ class TransformerLayer(keras.layers.Layer):
             dropout=hparams.dropout,
             name="feed_forward",
         )
-        self.dropout = keras.layers.Dropout(hparams.dropout, name="dropout")
+        self.dropout = Dropout(hparams.dropout, name="dropout")
 
     def build(self, input_shape):
         """Builds the parts."""

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from t2t_mm.layers import dispatch
+from t2t_mm.layers import experts as experts_of
 from tests.made.experts import SIZE, answers_of_all, made, normal
 
 
@@ -38,6 +39,50 @@ def test_with_room_for_all_capacity_gives_what_exact_dispatch_gives(
     assert float(statistics["dropped"]) == 0
     for one, other in zip(bounded_gradients, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_asked_twice_the_fullest_experts_get_the_answers_and_gradients_of_once(
+    known_noise, monkeypatch
+):
+    plans = []
+    plan_of = dispatch.exact_plan
+
+    def noted(experts, num_experts, **options):
+        plans.append(plan_of(experts, num_experts, **options))
+        return plans[-1]
+
+    monkeypatch.setattr(dispatch, "exact_plan", noted)
+    layer = made(7, 2)
+    x, mask = normal(4, 30, SIZE), np.arange(30)[None] < [[30], [6], [30], [30]]
+    found = {}
+    for copy in (0, None):
+        monkeypatch.setattr(experts_of, "ROWS_OF_A_COPY", (copy, copy))
+        answers, _, gradients = step_of(layer, x, mask)
+        found[copy] = [answers, *gradients]
+    twice, once = plans
+    assert len(twice.fullest) > 0 and int(twice.more) > 0 and once.fullest is None
+    for one, other in zip(found[0], found[None], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_fullest_experts_get_rows_behind_those_of_all():
+    # Loads 1, 5, 2, 2. Two rows for each, and three more for expert 1: 11 instead of
+    # 20; where a copy costs ten rows, five for each.
+    experts = tf.constant([[1], [0], [1], [2], [1], [3], [1], [2], [1], [3]])
+    plan = dispatch.exact_plan(experts, 4, rows_of_a_copy=0)
+    assert (int(plan.capacity), int(plan.more)) == (2, 3)
+    np.testing.assert_array_equal(plan.fullest, [1])
+    np.testing.assert_array_equal(
+        plan.row_of_choice[:, 0], [2, 0, 3, 4, 8, 6, 9, 5, 10, 7]
+    )
+    np.testing.assert_array_equal(
+        plan.choice_of_row, [1, 10, 0, 2, 3, 7, 5, 9, 4, 6, 8]
+    )
+    dear = dispatch.exact_plan(experts, 4, rows_of_a_copy=10)
+    assert (int(dear.capacity), int(dear.more), len(dear.fullest)) == (5, 0, 0)
+    np.testing.assert_array_equal(
+        dear.row_of_choice[:, 0], [5, 0, 6, 10, 7, 15, 8, 11, 9, 16]
+    )
 
 
 def test_a_full_expert_drops_the_later_positions_and_counts_them(known_noise):
