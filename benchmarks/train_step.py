@@ -260,13 +260,12 @@ def show_targets(rows, built):
         f"network built and the first step of all {len(rows)} problems done after "
         f"{first:.1f} s; target under {MOST_START_UP} s: {verdict}"
     )
-    for name in ("in", "out"):
-        row = max(rows, key=lambda row: float(row[f"pad {name}"].rstrip("%")))
-        share = row[f"pad {name}"]
-        verdict = "met" if float(share.rstrip("%")) < MOST_PADDING else "missed"
+    for name, feature in (("pad in", "inputs"), ("pad out", "targets")):
+        row = max(rows, key=lambda row: float(row[name].rstrip("%")))
+        verdict = "met" if float(row[name].rstrip("%")) < MOST_PADDING else "missed"
         print(
-            f"most padding {name} in these batches: {share}, {row['problem']}; target "
-            f"under {MOST_PADDING} %: {verdict}"
+            f"padding of {feature} in these batches: at most {row[name]}, of "
+            f"{row['problem']}; target under {MOST_PADDING} %: {verdict}"
         )
 
 
