@@ -52,7 +52,7 @@ def test_dispatching_to_the_best_is_the_same_as_asking_all(num_experts, k):
     np.testing.assert_allclose(got, expected.reshape(x.shape), atol=1e-4)
 
 
-@pytest.mark.parametrize("num_experts, k", [(7, 2), (1, 1), (31, 4)])
+@pytest.mark.parametrize("num_experts, k", [(7, 2), (1, 1), (31, 4), (67, 2)])
 @pytest.mark.parametrize("count", [1, 5, 37])
 def test_asked_about_a_few_positions_the_chosen_answer_as_all_would(
     num_experts, k, count
@@ -62,7 +62,7 @@ def test_asked_about_a_few_positions_the_chosen_answer_as_all_would(
     gates = gates_of(scores_of(layer, x)[0], k)
     expected = np.einsum("ne,ned->nd", gates, answers_of_all(layer, x))
     for has_fixed_shapes in (False, True):
-        got = layer.answers(tf.constant(x), has_fixed_shapes=has_fixed_shapes)
+        got = layer.prepared(has_fixed_shapes=has_fixed_shapes)(tf.constant(x))
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
