@@ -15,8 +15,8 @@ def computing_in(precision: str = "float32", *, tf32: bool = True) -> Iterator[N
 
     Args:
       precision: "mixed_bfloat16" multiplies matrices in bfloat16; variables, losses,
-        softmax, norms and gates stay in float32. It pays on AMX, on recent GPUs, on
-        TPU.
+        softmax, norms and gates stay in float32. It pays on processors with AMX or
+        avx512_bf16, on recent GPUs, on TPU.
       tf32: lets NVIDIA GPUs multiply float32 matrices with 10 bits of mantissa, which
         is several times faster; false for all 23.
 
