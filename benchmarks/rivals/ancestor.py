@@ -1,7 +1,8 @@
 """A training step of Tensor2Tensor 1.9.0 against ours: same sizes, same batches.
 
     python benchmarks/rivals/ancestor.py --peer=peer --python=python3.7 \
-        --models=multimodel_tiny,transformer_tiny,multimodel_base,transformer_base
+        --models=multimodel_tiny,transformer_tiny,multimodel_base,transformer_base \
+        --precisions=float32,mixed_bfloat16
 
 Everything in one run, on one machine, so that the ratio does not hang on it:
 
@@ -12,7 +13,8 @@ Everything in one run, on one machine, so that the ratio does not hang on it:
      Assistant, or --pairs, a file with a tab between source and target. mm-datagen
      encodes them (8,192 sub-words); the ancestor can read such shards.
   3. t2t-trainer trains on its own batches of them, and leaves them behind.
-  4. Our trainer's compiled step trains on these very batches.
+  4. Our trainer's compiled step trains on these very batches, once in each of
+     --precisions. The ancestor's is float32: it has no other on a CPU.
 
 Printed per step of both: wall and CPU time (user and system, all threads), and real
 target tokens, padding not counted, per second of each; time until the first step and
@@ -88,7 +90,9 @@ def flags():
     parser.add_argument("--pairs", help="a file with a tab between source and target")
     parser.add_argument("--tmp_dir", default="downloads")
     parser.add_argument("--repeats", type=int, default=1, help="of each, in turn")
+    parser.add_argument("--precisions", default="float32", help="of ours, in turn")
     parser.add_argument("--ours", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", help=argparse.SUPPRESS)
     parser.add_argument("--batches", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -200,7 +204,7 @@ def theirs(asked, name, folder, shards, vocabulary):
     }, batches
 
 
-def ours(name, path):
+def ours(name, path, precision):
     """Trains our model on the ancestor's batches; prints its numbers as JSON."""
     begin = time.perf_counter()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -213,6 +217,7 @@ def ours(name, path):
     from t2t_mm.made_up_batches import made_up_problem
     from t2t_mm.models import build_model
     from t2t_mm.optimizers import make_optimizer
+    from t2t_mm.precision import NAMES
     from t2t_mm.problem import Feature
     from t2t_mm.strategy import make_distribution
     from t2t_mm.train_step import TrainSteps
@@ -222,6 +227,9 @@ def ours(name, path):
     import train_step as steps_of
 
     command.load_zoo()
+    if precision not in NAMES:
+        sys.exit(f"ancestor.py: {precision} came; expected one of {', '.join(NAMES)}.")
+    keras.config.set_dtype_policy(precision)
     hparams = named_hparams(name)
     hparams = override(hparams, **parse_overrides(SIZES[name]["ours"], hparams))
     arrays = np.load(path)
@@ -283,7 +291,8 @@ def compare(asked, name, folder, shards, vocabulary):
     """Runs both on the sizes of a name, and prints their rows and the ratio."""
     import numpy as np
 
-    rows = {"ancestor": [], "t2t_mm": []}
+    precisions = asked.precisions.split(",")
+    rows = {"ancestor": []} | {precision: [] for precision in precisions}
     for _ in range(asked.repeats):
         numbers, path = theirs(asked, name, folder, shards, vocabulary)
         begin, end = timed = numbers.pop("timed")
@@ -293,13 +302,15 @@ def compare(asked, name, folder, shards, vocabulary):
         targets = [arrays[f"targets{i}"] for i in range(begin, end)]
         sources = [arrays[f"inputs{i}"] for i in range(begin, end)]
         rows["ancestor"].append(numbers)
-        done = subprocess.run(
-            [sys.executable, __file__, f"--ours={name}", f"--batches={path}"],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        rows["t2t_mm"].append(json.loads(done.stdout.splitlines()[-1]))
+        for precision in precisions:
+            run = [f"--ours={name}", f"--batches={path}", f"--precision={precision}"]
+            done = subprocess.run(
+                [sys.executable, __file__, *run],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            rows[precision].append(json.loads(done.stdout.splitlines()[-1]))
     tokens = statistics.fmean((ids != 0).sum() for ids in targets)
     read = statistics.fmean((ids != 0).sum() for ids in sources)
     examples = statistics.fmean(len(ids) for ids in targets)
@@ -307,32 +318,34 @@ def compare(asked, name, folder, shards, vocabulary):
     print(f"{read:.0f} source tokens a step, {len(targets)} steps timed")
     columns = ("first s", 9), ("ms", 9), ("CPU ms", 9), ("tokens/s", 10), ("/CPU-s", 8)
     columns += ("GiB", 6), ("loss", 6), ("GFLOP", 7)
-    print(" " * 10 + "  parameters", *(f"{c:>{n}}" for c, n in columns), sep="")
+    print(" " * 14 + "  parameters", *(f"{c:>{n}}" for c, n in columns), sep="")
     best = {}
     for who, several in rows.items():
         row = best[who] = min(several, key=lambda one: one["ms"])
         print(
-            f"{who:<10}{row['parameters'] / 1e6:>10.1f} M{row['first s']:>9.1f}"
+            f"{who:<14}{row['parameters'] / 1e6:>10.1f} M{row['first s']:>9.1f}"
             f"{row['ms']:>9.0f}{row['CPU ms']:>9.0f}{1e3 * tokens / row['ms']:>10.0f}"
             f"{1e3 * tokens / row['CPU ms']:>8.0f}{row['GiB']:>6.2f}{row['loss']:>6.2f}"
             f"{row['GFLOP']:>7.1f}"
         )
-    wall, cpu, work = (
-        best["ancestor"][key] / best["t2t_mm"][key] for key in ("ms", "CPU ms", "GFLOP")
-    )
-    print(
-        f"{name}: {wall:.2f} times the ancestor's target tokens per second, "
-        f"{cpu:.2f} times per CPU-second (target: 3); multiply-adds per second "
-        f"{wall / work:.2f} times, per CPU-second {cpu / work:.2f} times",
-        flush=True,
-    )
+    for precision in precisions:
+        wall, cpu, work = (
+            best["ancestor"][key] / best[precision][key]
+            for key in ("ms", "CPU ms", "GFLOP")
+        )
+        print(
+            f"{name}, {precision}: {wall:.2f} times the ancestor's target tokens per "
+            f"second, {cpu:.2f} times per CPU-second (target: 3); multiply-adds per "
+            f"second {wall / work:.2f} times, per CPU-second {cpu / work:.2f} times",
+            flush=True,
+        )
 
 
 def main():
     """Compares the sizes that were asked for."""
     asked = flags()
     if asked.ours:
-        return ours(asked.ours, asked.batches)
+        return ours(asked.ours, asked.batches, asked.precision)
     names = asked.models.split(",")
     for name in names:
         if name not in SIZES:

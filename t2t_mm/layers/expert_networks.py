@@ -40,13 +40,13 @@ def answers_and_more(
 
     @tf.custom_gradient
     def asked_twice(rows, more, *weights):
-        weights = [tf.cast(weight, rows.dtype) for weight in weights]
-        again = [tf.gather(weight, fullest) for weight in weights]
-        first, h = answers(rows, *weights)
+        of_all = [tf.cast(weight, rows.dtype) for weight in weights]
+        again = [tf.gather(weight, fullest) for weight in of_all]
+        first, h = answers(rows, *of_all)
         second, more_h = answers(more, *again)
 
         def gradient(of_first, of_second):
-            of_rows, of_weights = _gradients(of_first, rows, h, weights)
+            of_rows, of_weights = _gradients(of_first, rows, h, of_all)
             of_more, of_again = _gradients(of_second, more, more_h, again)
             # Added where they lie: left to TensorFlow, it would be to a copy.
             of_weights = [

@@ -283,25 +283,22 @@ class MixtureOfExperts(keras.layers.Layer):
         of_all = self.num_experts * plan.capacity
         shape = [self.num_experts, plan.capacity, depth]
         if plan.fullest is not None:
-            weights = [tf.convert_to_tensor(one) for one in self.groups[0][1:]]
             more = [tf.size(plan.fullest), plan.more, depth]
-            answers = expert_networks.answers_and_more(
+            first, second = expert_networks.answers_and_more(
                 tf.reshape(rows[:of_all], shape),
                 tf.reshape(rows[of_all:], more),
                 plan.fullest,
-                weights,
+                [tf.convert_to_tensor(one) for one in self.groups[0][1:]],
             )
+            parts = [first, second]
         else:
-            rows = tf.reshape(rows, shape)
-            answers = []
-            for part, (device, *weights) in zip(
-                tf.split(rows, self.num_groups), self.groups, strict=True
-            ):
+            parts = tf.split(tf.reshape(rows, shape), self.num_groups)
+            for number, (device, *weights) in enumerate(self.groups):
                 with tf.device(device):
                     weights = [tf.cast(weight, dtype) for weight in weights]
-                    answers.append(expert_networks.answers(part, *weights)[0])
-        rows = [tf.reshape(part, [-1, depth]) for part in answers]
-        rows = tf.concat(rows, 0) if len(rows) > 1 else rows[0]
+                    parts[number], _ = expert_networks.answers(parts[number], *weights)
+        parts = [tf.reshape(part, [-1, depth]) for part in parts]
+        rows = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
         answers = dispatch.from_rows(rows, plan)  # [N, k, D]
         return tf.reduce_sum(answers * tf.expand_dims(tf.cast(gates, x.dtype), -1), 1)
 
