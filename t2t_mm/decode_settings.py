@@ -154,3 +154,23 @@ def decode_settings(
                 f"{nearest_names(name, known)} Correct the name."
             )
     return DecodeHParams(**given)
+
+
+def refuse_keywords(unknown: Mapping[str, Any], *known: str) -> None:
+    """Says what to write instead of keywords that a call does not know.
+
+    Args:
+      unknown: by name; nothing is wrong if it is empty.
+      known: names of those that there are.
+
+    Raises:
+      TypeError: if there is one; a decode setting is told where it belongs.
+    """
+    for name, value in unknown.items():
+        settings = [field.name for field in dataclasses.fields(DecodeHParams)]
+        advice = f"{nearest_names(name, list(known))} Correct the name."
+        if name in settings:
+            advice = f"Pass decode_hparams='{name}={value}'."
+        raise TypeError(
+            f"The keyword {name}={value!r} came; expected {', '.join(known)}. {advice}"
+        )

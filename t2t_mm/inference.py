@@ -16,7 +16,7 @@ import numpy as np
 from t2t_mm import checkpoints, configuration, raw_inputs, raw_targets, run_settings
 from t2t_mm import run_vocabularies as kept
 from t2t_mm.answers import Answer, Score
-from t2t_mm.decode_settings import DecodeHParams, decode_settings
+from t2t_mm.decode_settings import DecodeHParams, decode_settings, refuse_keywords
 from t2t_mm.decoding import make_scorer
 from t2t_mm.explanation import Attention, Trace, trace
 from t2t_mm.input_pipeline import batch_signature
@@ -160,6 +160,7 @@ class Run:
         decode_hparams: str | Mapping[str, Any] | DecodeHParams | None = None,
         prefix: str | Sequence[str] | None = None,
         first: int = 0,
+        **unknown: Any,
     ) -> Any:
         """Answers one raw input, or many in their order.
 
@@ -179,7 +180,9 @@ class Run:
 
         Raises:
           ValueError, TypeError: if an input cannot be read as the problem's modality.
+          TypeError: if there is no such keyword.
         """
+        refuse_keywords(unknown, "command", "decode_hparams", "prefix", "first")
         wanted = self.problem(problem, command)
         settings = decode_settings(decode_hparams)
         longest = self.max_target_length(problem, command)

@@ -2,7 +2,11 @@ import re
 
 import pytest
 
-from t2t_mm.decode_settings import DecodeHParams, decode_settings
+from t2t_mm.decode_settings import (
+    DecodeHParams,
+    decode_settings,
+    refuse_keywords,
+)
 from t2t_mm.registry import UnknownNameError
 
 
@@ -66,3 +70,18 @@ def test_another_kind_is_refused():
 
 def test_drawn_answers_may_be_many():
     assert decode_settings("temperature=1,num_return=5").num_return == 5
+
+
+def test_a_setting_given_as_a_keyword_is_told_where_it_belongs():
+    refuse_keywords({}, "command", "prefix")
+    message = (
+        "The keyword beam_size=4 came; expected command, prefix. "
+        "Pass decode_hparams='beam_size=4'."
+    )
+    with pytest.raises(TypeError, match=re.escape(message)):
+        refuse_keywords({"beam_size": 4}, "command", "prefix")
+
+
+def test_an_unknown_keyword_gets_the_known_ones():
+    with pytest.raises(TypeError, match=r"expected command, prefix\. Nearest: prefix\."):
+        refuse_keywords({"prefx": "a"}, "command", "prefix")

@@ -80,6 +80,11 @@ def test_inputs_and_targets_must_be_as_many(small):
         small.generate("small_reverse", ["a"], prefix=["a", "b"])
 
 
+def test_a_decode_setting_is_no_keyword_of_its_own(small):
+    with pytest.raises(TypeError, match="Pass decode_hparams='beam_size=4'"):
+        small.generate("small_reverse", "a b", beam_size=4)
+
+
 def test_an_answer_begins_with_its_prefix(small):
     found = small.generate(
         "small_captions", [PICTURE] * 2, prefix=["all", "r"], decode_hparams=SHORT
