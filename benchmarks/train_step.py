@@ -160,18 +160,19 @@ def forward_multiply_adds(model, problem, signature, of=multiply_adds):
 def empty_multiply_adds(hparams, operation):
     """Gives what an operation of experts adds to the work on their empty rows.
 
-    The matmuls over all experts count with all of their rows, and the choice of the
-    best experts takes off what its real positions need: the sum is of empty rows.
+    The experts' matmuls count with all of their rows, and the choice of the best
+    experts takes off what its real positions need: the sum is of empty rows.
     """
     import tensorflow as tf
 
-    inputs, num_experts = operation.inputs, hparams.num_experts
-    if operation.type == "BatchMatMulV2" and inputs[1].shape[0] == num_experts:
-        return multiply_adds(operation)
-    if operation.type == "TopKV2" and inputs[0].shape[-1] == num_experts:
-        chosen = tf.shape(inputs[0])[0] * hparams.experts_per_position
-        weights = 2 * hparams.hidden_size * hparams.expert_size
-        return -tf.cast(chosen, tf.float64) * weights
+    inputs, sizes = operation.inputs, (hparams.hidden_size, hparams.expert_size)
+    if operation.type == "BatchMatMulV2" and inputs[1].shape.rank == 3:
+        if tuple(inputs[1].shape[1:]) in (sizes, sizes[::-1]):
+            return multiply_adds(operation)
+    if operation.type == "TopKV2" and inputs[0].shape.rank == 2:
+        if inputs[0].shape[1] == hparams.num_experts:
+            chosen = tf.shape(inputs[0])[0] * hparams.experts_per_position
+            return -2 * tf.cast(chosen, tf.float64) * float(sizes[0] * sizes[1])
     return None
 
 
