@@ -75,3 +75,43 @@ def _gradients(upstream, rows, h, weights):
         tf.matmul(h, upstream, transpose_a=True),
         tf.reduce_sum(upstream, 1, keepdims=True),
     ]
+
+
+def few_answers(
+    rows: tf.Tensor, chosen: tf.Tensor, order: tf.Tensor, weights: Sequence[tf.Tensor]
+) -> tf.Tensor:
+    """Gives the answers, [M, D], for a few rows; no weight is copied, no row padded.
+
+    The chosen experts are asked in a loop, whose rounds do not wait for each other.
+    As parts of the graph, side by side, 30 experts took as long.
+
+    Args:
+      rows: [M, D], ordered by their expert.
+      chosen: int32 [M], the expert of each, not in order.
+      order: int32 [M], what puts them in order.
+      weights: hidden, its bias, output, its bias, of all E.
+    """
+    used, _, counts = tf.unique_with_counts(tf.gather(chosen, order))
+    ends = tf.cumsum(counts)
+
+    def ask(number, found):
+        # A slice of the first axis is a view, where a gather would be a copy.
+        end = ends[number]
+        part = rows[end - counts[number] : end]
+        its = (weight[used[number]] for weight in weights)
+        return number + 1, found.write(number, _answer(part, *its))
+
+    found = tf.TensorArray(
+        rows.dtype,
+        tf.size(used),
+        infer_shape=False,
+        element_shape=[None, rows.shape[-1]],
+    )
+    loop = tf.while_loop(lambda number, _: number < tf.size(used), ask, (0, found))
+    return loop[1].concat()
+
+
+def _answer(part, hidden, hidden_bias, output, output_bias):
+    """Runs one expert on rows [C, D]; weights [D, F], [1, F], [F, D], [1, D]."""
+    h = tf.nn.relu(tf.nn.bias_add(tf.matmul(part, hidden), hidden_bias[0]))
+    return tf.nn.bias_add(tf.matmul(h, output), output_bias[0])

@@ -171,58 +171,44 @@ class MixtureOfExperts(keras.layers.Layer):
         share = tf.math.divide_no_nan(dropped, asked)
         return self._ask(x, gates, plan), statistics | {"dropped": share}
 
-    def answers(self, x: tf.Tensor, *, has_fixed_shapes: bool = False) -> tf.Tensor:
-        """Gives what the experts make of positions [N, D], none of them padding.
+    def prepared(self, *, has_fixed_shapes: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Gives f(x [N, D]), the answers for positions of which none is padding.
 
-        On a CPU the chosen experts are asked one after the other, each about its own
-        positions: with few of them, reading weights is what such a call spends its
-        time on, and so each is read once, and no other.
+        For a loop: weights are read now. With few positions, reading weights is what
+        such a call spends its time on, so on a CPU each chosen expert is read once,
+        where it lies, and no other.
 
         Args:
-          x: float [N, D].
           has_fixed_shapes: no shape may depend on a value, as XLA has it; every expert
             gets N rows then.
         """
+        if has_fixed_shapes or self.num_groups > 1:
+            return lambda x: self._answers_by_plan(x, has_fixed_shapes)
+        if tf.config.list_logical_devices("GPU"):
+            return lambda x: self._answers_by_plan(x, has_fixed_shapes)
+        weights = [tf.cast(one, self.compute_dtype) for one in self.groups[0][1:]]
+
+        def answers(x):
+            gates, experts, _ = self._route(tf.cast(x, tf.float32), None)
+            chosen = tf.reshape(experts, [-1])  # [N*k]
+            order = tf.argsort(chosen, stable=True)
+            rows = tf.gather(x, order // self.experts_per_position)  # [N*k, D]
+            found = expert_networks.few_answers(rows, chosen, order, weights)
+            found = tf.gather(found, tf.math.invert_permutation(order))
+            found = tf.reshape(found, [-1, self.experts_per_position, x.shape[-1]])
+            return tf.reduce_sum(found * tf.cast(gates, found.dtype)[..., None], 1)
+
+        return answers
+
+    def _answers_by_plan(self, x, has_fixed_shapes):
         gates, experts, _ = self._route(tf.cast(x, tf.float32), None)
         if has_fixed_shapes:
             real = tf.ones(tf.shape(experts)[:1], tf.bool)
             room = self.num_experts / self.experts_per_position
             plan = dispatch.capacity_plan(experts, real, self.num_experts, factor=room)
-            return self._ask(x, gates, plan)
-        if self.num_groups > 1 or tf.config.list_logical_devices("GPU"):
-            return self._ask(x, gates, self._exact_plan(experts))
-        return self._ask_in_turn(x, gates, experts)
-
-    def _ask_in_turn(self, x, gates, experts):
-        """Gives [N, D] for gates and experts [N, k], expert by expert."""
-        k, dtype = self.experts_per_position, self.compute_dtype
-        chosen = tf.reshape(experts, [-1])  # [N*k]
-        order = tf.argsort(chosen, stable=True)
-        rows = tf.gather(x, order // k)  # [N*k, D], those of an expert together
-        used, _, counts = tf.unique_with_counts(tf.gather(chosen, order))
-        ends = tf.cumsum(counts)
-        weights = [tf.convert_to_tensor(weight) for weight in self.groups[0][1:]]
-
-        def ask(number, answers):
-            # A slice of the first axis is a view, where a gather would be a copy.
-            hidden, hidden_bias, output, output_bias = (
-                tf.cast(weight[used[number]], dtype) for weight in weights
-            )  # [D, F], [1, F], [F, D], [1, D]
-            end = ends[number]
-            h = tf.matmul(rows[end - counts[number] : end], hidden)
-            h = tf.nn.relu(tf.nn.bias_add(h, hidden_bias[0]))
-            answer = tf.nn.bias_add(tf.matmul(h, output), output_bias[0])
-            return number + 1, answers.write(number, answer)
-
-        answers = tf.TensorArray(
-            dtype, tf.size(used), infer_shape=False, element_shape=[None, x.shape[-1]]
-        )
-        answers = tf.while_loop(
-            lambda number, answers: number < tf.size(used), ask, (0, answers)
-        )[1].concat()  # [N*k, D]
-        answers = tf.gather(answers, tf.math.invert_permutation(order))
-        answers = tf.reshape(answers, [-1, k, x.shape[-1]])
-        return tf.reduce_sum(answers * tf.cast(gates, dtype)[..., None], 1)
+        else:
+            plan = self._exact_plan(experts)
+        return self._ask(x, gates, plan)
 
     def _route(self, x, noise, weight=None):
         """Gives gates [N, k], experts [N, k] and statistics, all in float32.
@@ -363,6 +349,5 @@ class ExpertBlock(keras.layers.Layer):
     def prepared(self, *, has_fixed_shapes: bool) -> Callable[[tf.Tensor], tf.Tensor]:
         """Gives the block for decoding: f(x [R, D]), one position of each row."""
         normalize = self.norm.prepared()
-        return lambda x: (
-            x + self.experts.answers(normalize(x), has_fixed_shapes=has_fixed_shapes)
-        )
+        answers = self.experts.prepared(has_fixed_shapes=has_fixed_shapes)
+        return lambda x: x + answers(normalize(x))

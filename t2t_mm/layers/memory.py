@@ -10,9 +10,9 @@ them are gathered and summed at once, before the first layer runs. A ring per la
 holds just the (k - 1) * dilation positions that it can reach; zeros stand for the left
 padding. Attention: keys and values in [B, H, t, N, K]; a row asks those of all N beams
 of its input at once and a mask hides what is not its own past. When beams change
-places, only a small table of origins does, never the buffers. They grow with each
-position t, so that a short answer costs little however long it might have become; XLA,
-which needs fixed shapes, gets all T positions from the start.
+places, only a small table of origins does, never the buffers. They grow by a few
+positions at once, to t of them, so that a short answer costs little however long it
+might have become; XLA, which needs fixed shapes, gets all T from the start.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,9 @@ import tensorflow as tf
 from t2t_mm.layers.timing import timing_signal
 
 HIDDEN = -1e9
+# Positions by which attention's buffers grow: to copy them each time costs a beam a
+# tenth of its time, and empty ones are asked, too.
+GROWTH = 16
 State = dict[str, tf.Tensor]
 
 
@@ -115,6 +118,31 @@ class DecoderMemory:
             state["origins"] = tf.zeros([length, self.num_rows], tf.int32)
         return state
 
+    def grown(self, state: State, position: tf.Tensor) -> State:
+        """Gives the state with room for a position in attention's buffers."""
+        names = [f"attention{number}" for number in range(len(self.attention_heads))]
+        if self.has_fixed_shapes or not names:
+            return dict(state)
+
+        def with_more():
+            return [
+                tf.pad(state[name], [[0, 0], [0, GROWTH], [0, 0]]) for name in names
+            ]
+
+        buffers = tf.cond(
+            position % GROWTH == 0, with_more, lambda: [state[name] for name in names]
+        )
+        return state | dict(zip(names, buffers, strict=True))
+
+    def written(self, x: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Gives x with values at rows of its first axis; x itself is gone.
+
+        What reads x as it was has to have run before: see `is_in_place`.
+        """
+        if self.is_in_place:
+            return tf.raw_ops.InplaceUpdate(x=x, i=rows, v=values)
+        return tf.tensor_scatter_nd_update(x, rows[:, None], values)
+
     def _places_of(self, heads: int) -> tf.Tensor:
         """Gives where each head's keys and values lie in [B, N, 2, H], as [2, B, H, N].
 
@@ -191,7 +219,7 @@ class Moment:
     def __init__(self, memory: DecoderMemory, state: State, position: tf.Tensor):
         self.memory = memory
         self.position = position
-        self._state = dict(state)
+        self._state = memory.grown(state, position)
         self._seen: dict[int, tf.Tensor] = {}
         if memory.num_beams > 1:
             self._state["origins"] = memory.with_latest(
@@ -234,22 +262,22 @@ class Moment:
     def _visible(self) -> tf.Tensor | None:
         """Gives what attention adds to its scores: 0 for a row's own past, else -1e9.
 
-        Float32 [T] for one beam, None where there is nothing but its past; else
-        [B, 1, N, t * N].
+        Float32 [t] for one beam, else [B, 1, N, t * N]; None without attention.
         """
         memory = self.memory
-        is_past = None
-        if memory.has_fixed_shapes:
-            is_past = tf.range(memory.max_length) <= self.position  # [T]
+        if not memory.attention_heads:
+            return None
+        room = tf.shape(self._state["attention0"])[1]
+        is_past = tf.range(room) <= self.position  # [t]
         if memory.num_beams == 1:
-            return None if is_past is None else tf.where(is_past, 0.0, HIDDEN)
+            return tf.where(is_past, 0.0, HIDDEN)
         beams, inputs = memory.num_beams, memory.num_inputs
-        origins = tf.reshape(self._state["origins"], [-1, inputs, beams]) % beams
+        origins = self._state["origins"]
+        origins = tf.pad(origins, [[0, room - tf.shape(origins)[0]], [0, 0]])
+        origins = tf.reshape(origins, [-1, inputs, beams]) % beams
         origins = tf.transpose(origins, [1, 2, 0])  # [B, N, t]
         own = origins[..., None] == tf.range(beams)  # [B, N, t, N]
-        if is_past is not None:
-            own &= is_past[:, None]
-        own = tf.reshape(own, [inputs, 1, beams, -1])
+        own = tf.reshape(own & is_past[:, None], [inputs, 1, beams, -1])
         return tf.where(own, 0.0, HIDDEN)
 
     def keys_values(
@@ -271,8 +299,18 @@ class Moment:
         head_size = memory.size // heads
         latest = tf.reshape(keys_values, [-1, head_size])  # [B * N * 2 * H, K]
         latest = tf.gather(latest, memory.places[number])  # [2 * B * H * N, K]
-        latest = tf.reshape(latest, [-1, 1, beams * head_size])
-        buffer = memory.with_latest(self._state[name], latest, self.position)
+        buffer = self._state[name]
+        if memory.has_fixed_shapes:
+            latest = tf.reshape(latest, [-1, 1, beams * head_size])
+            buffer = memory.with_latest(buffer, latest, self.position)
+        else:
+            # Nobody reads the buffer as it was: what asked it before led to `latest`.
+            latest = tf.reshape(latest, [-1, beams * head_size])
+            count, room = tf.unstack(tf.shape(buffer)[:2])
+            flat = tf.reshape(buffer, [-1, beams * head_size])
+            rows = tf.range(count) * room + self.position
+            flat = memory.written(flat, rows, latest)
+            buffer = tf.reshape(flat, [count, room, beams * head_size])
         self._state[name] = buffer
         shape = [2, inputs, heads, -1, head_size]
         keys, values = tf.unstack(tf.reshape(buffer, shape))
@@ -286,11 +324,7 @@ class Moment:
                 self.position, memory.ring_period
             )
             seen = tf.stack([self._seen[n] for n in range(len(self._seen))])
-            ring = self._state["convolutions"]
-            if memory.is_in_place:
-                with tf.control_dependencies([self._read]):
-                    ring = tf.raw_ops.InplaceUpdate(x=ring, i=rows, v=seen)
-            else:
-                ring = tf.tensor_scatter_nd_update(ring, rows[:, None], seen)
+            with tf.control_dependencies([self._read]):
+                ring = memory.written(self._state["convolutions"], rows, seen)
             self._state["convolutions"] = ring
         return self._state
