@@ -18,7 +18,7 @@ DEMO_DIR ?= demo
 DEMO_PROBLEM ?= eight_small
 DEMO_MODEL ?= multimodel
 DEMO_HPARAMS_SET ?= multimodel_tiny
-DEMO_STEPS ?= 6400
+DEMO_STEPS ?= 7000
 DEMO_EVAL_FREQUENCY ?= 2200
 
 .PHONY: demo test test-slow test-browser test-load test-export lint format clean
