@@ -24,51 +24,130 @@ def cross_entropy(
       (sum of the losses, number of labels, number of labels ranked first), scalars.
     """
     losses, first = _losses_and_first(logits, labels, label_smoothing)
-    right = tf.cast(tf.equal(first, labels), tf.float32)
-    if mask is None:
-        mask = tf.ones_like(labels, tf.bool)
-    weights = tf.cast(mask, tf.float32)
+    return _summed(losses, tf.equal(first, labels), mask)
+
+
+def linear_cross_entropy(
+    x: tf.Tensor,
+    matrix: tf.Tensor,
+    bias: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    label_smoothing: float,
+    mask: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gives `cross_entropy` of the logits x @ matrix^T + bias.
+
+    With a large vocabulary each pass over [N, V] counts. So the gradient of the logits
+    is never made as such: of u * (p - s / V - (1 - s) * one_hot(label)), the upstream
+    gradient u scales x, and s / V is taken off the products [N, D] and [V, D].
+
+    Args:
+      x: float [N, D], of the dtype to multiply in.
+      matrix: float [V, D].
+      bias: float [V].
+      labels: int32 [N].
+      label_smoothing: s, the mass given to all labels alike.
+      mask: bool [N], which labels count; None for all.
+
+    Returns:
+      (sum of the losses, number of labels, number of labels ranked first), scalars.
+    """
+    share = label_smoothing / matrix.shape[0]
+
+    @tf.custom_gradient
+    def losses_of(x, matrix, bias):
+        weights = tf.cast(matrix, x.dtype)
+        logits = tf.cast(tf.matmul(x, weights, transpose_b=True), tf.float32)
+        logits = tf.nn.bias_add(logits, tf.cast(bias, tf.float32))
+        p, first, log_sum, losses = _ranked(logits, labels)
+        if label_smoothing:
+            mean = tf.reduce_mean(tf.cast(matrix, tf.float32), 0)
+            mean = tf.linalg.matvec(tf.cast(x, tf.float32), mean)
+            mean += tf.reduce_mean(tf.cast(bias, tf.float32))
+            losses += label_smoothing * (log_sum - mean - losses)
+
+        def gradient(upstream, _):
+            off = tf.fill(tf.shape(labels), label_smoothing - 1.0)
+            q = _added_in_place(p, _places_of(labels), off)
+            multiplied = tf.cast(q, x.dtype)
+            u = upstream[:, None]
+            scaled = u * tf.cast(x, tf.float32)
+            of_x = tf.cast(tf.matmul(multiplied, weights), tf.float32)
+            of_matrix = tf.matmul(
+                multiplied, tf.cast(scaled, x.dtype), transpose_a=True
+            )
+            of_matrix = tf.cast(of_matrix, tf.float32)
+            of_bias = tf.matmul(u, q, transpose_a=True)[0]
+            if label_smoothing:
+                of_x -= share * tf.reduce_sum(tf.cast(matrix, tf.float32), 0)
+                of_matrix -= share * tf.reduce_sum(scaled, 0)
+                of_bias -= share * tf.reduce_sum(upstream)
+            return (
+                tf.cast(u * of_x, x.dtype),
+                tf.cast(of_matrix, matrix.dtype),
+                tf.cast(of_bias, bias.dtype),
+            )
+
+        return (losses, first), gradient
+
+    losses, first = losses_of(x, matrix, bias)
+    return _summed(losses, tf.equal(first, labels), mask)
+
+
+def _summed(losses: tf.Tensor, right: tf.Tensor, mask: tf.Tensor | None):
+    """Gives the sums of losses [N] and of right ones, bool [N], where they count."""
+    weights = tf.ones_like(losses) if mask is None else tf.cast(mask, tf.float32)
     return (
         tf.reduce_sum(losses * weights),
         tf.reduce_sum(weights),
-        tf.reduce_sum(right * weights),
+        tf.reduce_sum(tf.cast(right, tf.float32) * weights),
     )
 
 
 def _losses_and_first(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float):
-    """Gives the loss of each label, and the label ranked first, [N] each.
-
-    One pass of exponentials, by softmax, for the losses and for their gradient, p less
-    the mass of the labels: TensorFlow's own kernel takes three times as long on a CPU.
-    The logarithm is taken of the largest probability, which is never small.
-    """
+    """Gives the loss of each label, and the label ranked first, [N] each."""
 
     @tf.custom_gradient
     def losses_of(logits):
-        p = tf.nn.softmax(logits)
-        first = tf.argmax(logits, -1, labels.dtype)
-        largest, of_largest, of_label = (
-            tf.gather(values, places, batch_dims=1)
-            for values, places in ((logits, first), (p, first), (logits, labels))
-        )
-        log_sum = largest - tf.math.log(of_largest)
-        losses = log_sum - of_label
+        p, first, log_sum, losses = _ranked(logits, labels)
         if label_smoothing:
             uniform = log_sum - tf.reduce_mean(logits, -1)
             losses += label_smoothing * (uniform - losses)
 
         def gradient(upstream, _):
-            rows = tf.range(tf.shape(labels)[0], dtype=labels.dtype)
             wanted = p - label_smoothing / logits.shape[-1] if label_smoothing else p
             return _added_in_place(
                 wanted * upstream[:, None],
-                tf.stack([rows, labels], 1),
+                _places_of(labels),
                 (label_smoothing - 1.0) * upstream,
             )
 
         return (losses, first), gradient
 
     return losses_of(logits)
+
+
+def _ranked(logits: tf.Tensor, labels: tf.Tensor):
+    """Gives p [N, V]; the label ranked first, log sum exp and -log p[label], [N] each.
+
+    One pass of exponentials, by softmax, for the losses and for their gradient, p less
+    the mass of the labels: TensorFlow's own kernel takes three times as long on a CPU.
+    The logarithm is taken of the largest probability, which is never small.
+    """
+    p = tf.nn.softmax(logits)
+    first = tf.argmax(logits, -1, labels.dtype)
+    largest, of_largest, of_label = (
+        tf.gather(values, places, batch_dims=1)
+        for values, places in ((logits, first), (p, first), (logits, labels))
+    )
+    log_sum = largest - tf.math.log(of_largest)
+    return p, first, log_sum, log_sum - of_label
+
+
+def _places_of(labels: tf.Tensor) -> tf.Tensor:
+    """Gives where the labels stand in [N, V], [N, 2]."""
+    return tf.stack([tf.range(tf.shape(labels)[0], dtype=labels.dtype), labels], 1)
 
 
 def _added_in_place(x: tf.Tensor, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

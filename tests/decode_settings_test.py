@@ -83,5 +83,6 @@ def test_a_setting_given_as_a_keyword_is_told_where_it_belongs():
 
 
 def test_an_unknown_keyword_gets_the_known_ones():
-    with pytest.raises(TypeError, match=r"expected command, prefix\. Nearest: prefix\."):
+    message = r"expected command, prefix\. Nearest: prefix\."
+    with pytest.raises(TypeError, match=message):
         refuse_keywords({"prefx": "a"}, "command", "prefix")

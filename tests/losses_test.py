@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm.losses import alignment_loss, cross_entropy
+from t2t_mm.losses import alignment_loss, cross_entropy, linear_cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
@@ -44,6 +44,55 @@ def test_no_labels_cost_nothing():
         np.zeros((0, 5), np.float32), np.zeros(0, np.int32), label_smoothing=0.1
     )
     assert [float(number) for number in found] == [0, 0, 0]
+
+
+def linear_map():
+    """Random x [6, 4], matrix [9, 4], bias [9], labels [6], and which count."""
+    rng = np.random.default_rng(0)
+    x, matrix, bias = (rng.normal(size=shape) for shape in ((6, 4), (9, 4), (9,)))
+    labels = np.array([0, 8, 3, 3, 1, 5], np.int32)
+    mask = np.array([1, 1, 0, 1, 1, 1], bool)
+    return *(tf.constant(one, tf.float32) for one in (x, matrix, bias)), labels, mask
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_the_loss_of_a_linear_map_is_that_of_its_logits(smoothing):
+    x, matrix, bias, labels, mask = linear_map()
+
+    def loss_of_logits(x, matrix, bias, labels, **options):
+        logits = tf.matmul(x, matrix, transpose_b=True) + bias
+        return cross_entropy(logits, labels, **options)
+
+    found = []
+    for function in (loss_of_logits, linear_cross_entropy):
+        with tf.GradientTape() as tape:
+            tape.watch([x, matrix, bias])
+            numbers = function(
+                x, matrix, bias, labels, label_smoothing=smoothing, mask=mask
+            )
+        gradients = tape.gradient(numbers[0], [x, matrix, bias], tf.constant(3.0))
+        found.append([*numbers, *gradients])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert np.abs(found[0][3][mask]).min() > 0
+
+
+def test_a_sure_label_teaches_as_little_in_low_precision():
+    x = tf.constant(np.eye(4)[[0, 1, 2, 3]] * 9, tf.bfloat16)
+    matrix, bias = tf.eye(4), tf.zeros(4)
+    with tf.GradientTape() as tape:
+        tape.watch([x, matrix, bias])
+        loss, _, right = linear_cross_entropy(
+            x, matrix, bias, np.arange(4, dtype=np.int32), label_smoothing=0.0
+        )
+    wrong = 1 / (3 + np.exp(9))  # the chance of each other label
+    assert float(right) == 4
+    np.testing.assert_allclose(loss / 4, 3 * wrong, rtol=1e-2)
+    of_x, of_matrix, of_bias = tape.gradient(loss, [x, matrix, bias])
+    off = np.ones((4, 4)) - 4 * np.eye(4)
+    np.testing.assert_allclose(tf.cast(of_x, tf.float32), wrong * off, rtol=1e-2)
+    np.testing.assert_allclose(of_matrix, 9 * wrong * off, rtol=1e-2)
+    np.testing.assert_allclose(of_bias, np.zeros(4), atol=1e-6)
 
 
 def collapsed(path):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from t2t_mm.configuration import HParams
 from t2t_mm.layers.segments import Segments
+from t2t_mm.losses import cross_entropy
 from t2t_mm.problem import Feature
 
 
@@ -85,6 +86,23 @@ class Modality(keras.layers.Layer):
     def top(self, x: tf.Tensor, *, feature: Feature) -> tf.Tensor:
         """Gives logits, float32 [..., V], for representations [..., D]."""
         raise TypeError(self._cannot("targets"))
+
+    def losses(
+        self,
+        x: tf.Tensor,
+        labels: tf.Tensor,
+        *,
+        feature: Feature,
+        label_smoothing: float,
+        mask: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Gives `losses.cross_entropy` of labels [N] for representations [N, D]."""
+        return cross_entropy(
+            self.top(x, feature=feature),
+            labels,
+            label_smoothing=label_smoothing,
+            mask=mask,
+        )
 
     def prepared_top(self, *, feature: Feature) -> Callable[[tf.Tensor], tf.Tensor]:
         """Gives `top` for a loop, [R, D] to float32 [R, V], its weights read once."""

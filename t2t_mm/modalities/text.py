@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from t2t_mm.losses import linear_cross_entropy
 from t2t_mm.modalities.base import Modality, Represented
 from t2t_mm.problem import NUM_SPELLED
 from t2t_mm.registry import register_modality
@@ -54,18 +55,19 @@ class TextNet(keras.layers.Layer):
 
         With few rows a product by [D, V] takes half of the time of one by [V, D].
         """
-        matrix, bias = self._map_back(size)
+        matrix, bias = self.map_back(size)
         matrix = tf.transpose(tf.cast(matrix, self.compute_dtype))
         bias = tf.cast(bias, tf.float32)
         return lambda x: tf.nn.bias_add(tf.cast(tf.matmul(x, matrix), tf.float32), bias)
 
-    def _map_back(self, size):
-        matrix, bias = tf.convert_to_tensor(self.softmax), self.bias
+    def map_back(self, size=None):
+        """Gives the output matrix [V, D] and bias [V]; of the first `size` ids."""
+        matrix, bias = (tf.convert_to_tensor(w) for w in (self.softmax, self.bias))
         return (matrix[:size], bias[:size]) if size else (matrix, bias)
 
     def logits(self, x, size=None):
         """Gives float32 [..., V] for [..., D]; of the first `size` ids, if given."""
-        matrix, bias = self._map_back(size)
+        matrix, bias = self.map_back(size)
         flat = tf.reshape(x, [-1, self.depth])
         flat = tf.matmul(flat, tf.cast(matrix, flat.dtype), transpose_b=True)
         flat = tf.nn.bias_add(tf.cast(flat, tf.float32), tf.cast(bias, tf.float32))
@@ -108,6 +110,22 @@ class TextModality(Modality):
     def top(self, x, *, feature):
         """Gives logits over the vocabulary, or over its bytes for spelled text."""
         return self.nets[feature.vocabulary].logits(x, _size(feature))
+
+    def losses(self, x, labels, *, feature, label_smoothing, mask):
+        """Gives the losses; map and softmax in one, unless a subclass has its `top`."""
+        if type(self).top is not TextModality.top:
+            return super().losses(
+                x, labels, feature=feature, label_smoothing=label_smoothing, mask=mask
+            )
+        matrix, bias = self.nets[feature.vocabulary].map_back(_size(feature))
+        return linear_cross_entropy(
+            x,
+            matrix,
+            bias,
+            labels,
+            label_smoothing=label_smoothing,
+            mask=mask,
+        )
 
     def prepared_top(self, *, feature):
         """Gives `top` for a loop."""

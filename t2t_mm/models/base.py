@@ -13,7 +13,7 @@ import tensorflow as tf
 from t2t_mm.configuration import HParams
 from t2t_mm.layers.attention import SegmentsPair
 from t2t_mm.layers.segments import Segments, segments_of
-from t2t_mm.losses import alignment_loss, cross_entropy
+from t2t_mm.losses import alignment_loss
 from t2t_mm.modalities.base import Alignment, Represented
 from t2t_mm.modalities.merging import merged_by_ids
 from t2t_mm.models.stepping import RecomputingStepper, Stepper
@@ -262,7 +262,21 @@ class Model(keras.layers.Layer):
         token: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, Statistics]:
         """Gives logits [B, V] of a class problem for encoded inputs."""
+        vectors, statistics = self.class_vectors(
+            problem, source, training=training, token=token
+        )
         modality = self.modalities[CLASS_LABEL]
+        return modality.top(vectors, feature=problem.targets), statistics
+
+    def class_vectors(
+        self,
+        problem: Problem,
+        source: Represented,
+        *,
+        training: bool,
+        token: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, Statistics]:
+        """Gives what the logits of a class problem are made from, [B, D']."""
         statistics: Statistics = {}
         x = source.x
         if self.hparams.decode_classes:
@@ -275,8 +289,9 @@ class Model(keras.layers.Layer):
                 training=training,
             )
             x += h
-        vector = modality.pool(x, source.mask, source.grid, training=training)
-        return modality.top(vector, feature=problem.targets), statistics
+        modality = self.modalities[CLASS_LABEL]
+        vectors = modality.pool(x, source.mask, source.grid, training=training)
+        return vectors, statistics
 
     def _token(self, problem: Problem, token: tf.Tensor | None) -> tf.Tensor:
         if token is None:
@@ -309,7 +324,7 @@ class Model(keras.layers.Layer):
         problem = self.problems[problem_name]
         source, statistics = self.encode_inputs(problem, batch, training=training)
         if problem.targets.modality == CLASS_LABEL:
-            logits, more = self.class_logits(
+            h, more = self.class_vectors(
                 problem, source, training=training, token=token
             )
             labels, real = batch["targets"][:, 0], batch["targets_mask"][:, 0]
@@ -326,13 +341,14 @@ class Model(keras.layers.Layer):
                 segments=None if numbers is None else segments_of(numbers),
             )
             h, labels, real = _real_positions(h, batch["targets"], mask)
-            modality = self.modalities[problem.targets.modality]
-            logits = modality.top(h, feature=problem.targets)
         auxiliary_loss = self._alignment_loss(problem, batch, source, training=training)
         statistics = statistics | more
-        smoothing = self.hparams.label_smoothing if training else 0.0
-        loss_sum, weight, correct = cross_entropy(
-            logits, labels, label_smoothing=smoothing, mask=real
+        loss_sum, weight, correct = self.modalities[problem.targets.modality].losses(
+            h,
+            labels,
+            feature=problem.targets,
+            label_smoothing=self.hparams.label_smoothing if training else 0.0,
+            mask=real,
         )
         return {
             "loss_sum": loss_sum,

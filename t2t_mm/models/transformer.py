@@ -84,7 +84,8 @@ class TransformerLayer(keras.layers.Layer):
 
     def build(self, input_shape):
         """Builds the parts."""
-        parts = [self.norm, self.attention, self.feed_forward, self.dropout]
+        parts: list[keras.layers.Layer] = [self.norm, self.attention]
+        parts += [self.feed_forward, self.dropout]
         if self.is_decoder:
             parts += [self.source_norm, self.source_attention]
         for layer in parts:

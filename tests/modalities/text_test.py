@@ -81,3 +81,23 @@ def test_text_keeps_the_laws_of_modalities():
 def test_a_net_says_what_it_is():
     net = TextNet(11, 6, tie=True)
     assert (net.size, net.depth, net.tie) == (11, 6, True)
+
+
+def test_losses_are_of_the_logits_that_a_subclass_gives():
+    class Halved(TextModality):
+        def top(self, x, *, feature):
+            return super().top(x, feature=feature) / 2
+
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    labels, mask = np.array([1, 10, 4], np.int32), np.ones(3, bool)
+    options = {"feature": WORDS, "label_smoothing": 0.0, "mask": mask}
+    own, halved = made([WORDS], {"words": 11}), Halved(HPARAMS, [WORDS], {"words": 11})
+    halved.build()
+    for variable, other in zip(halved.weights, own.weights, strict=True):
+        variable.assign(other)
+    for modality, factor in ((own, 1), (halved, 2)):
+        logits = own.top(x, feature=WORDS).numpy() / factor
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        loss, count, _ = modality.losses(x, labels, **options)
+        np.testing.assert_allclose(loss, -log_p[range(3), labels].sum(), rtol=1e-5)
+        assert float(count) == 3
