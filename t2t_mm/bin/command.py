@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
-from t2t_mm.bin import menu, plugins
+from t2t_mm.bin import menu, plugins, threads
 from t2t_mm.bin.command_line import (
     DroppedFlag,
     check_required,
@@ -154,9 +154,19 @@ def load_zoo(user_dir: str | None = None) -> None:
 
 
 def start_tensorflow(values: flags.FlagValues | None = None) -> None:
-    """Imports TensorFlow, in silence (see `start_messages_held_back`)."""
+    """Imports TensorFlow, in silence (see `start_messages_held_back`).
+
+    Args:
+      values: flags, with those of `threads.define_thread_flags` in commands that run a
+        network; none in a process without flags.
+
+    Raises:
+      ValueError: if it is too late to set the threads that they ask for.
+    """
     with start_messages_held_back(values):
         import tensorflow  # noqa: F401
+    if values is not None:
+        threads.use_thread_flags(values)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from t2t_mm.bin import command, run_flags
+from t2t_mm.bin import command, run_flags, threads
 from t2t_mm.files import check_lines
 
 _POLL_SECONDS = 10.0
@@ -27,6 +27,7 @@ _OF_A_RUN = (
     *("output_dir", "checkpoint_path", "data_dir", "step", "problem", "split"),
     *("limit", "decode_hparams", "min_steps", "wait_minutes"),
     *("gin_file", "gin_binding"),
+    *(threads.INTRA, threads.INTER),
 )
 
 
@@ -70,6 +71,7 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=0,
         flag_values=values,
     )
+    threads.define_thread_flags(values)
     command.define_dropped_flags(
         values,
         {

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from absl import flags
 
-from t2t_mm.bin import command, run_flags
+from t2t_mm.bin import command, run_flags, threads
 from t2t_mm.files import check_lines, check_place
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=values,
     )
+    threads.define_thread_flags(values)
     command.define_dropped_flags(values, _DROPPED)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from t2t_mm.bin import command, run_flags
+from t2t_mm.bin import command, run_flags, threads
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -58,6 +58,7 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=0,
         flag_values=values,
     )
+    threads.define_thread_flags(values)
     command.define_dropped_flags(
         values,
         {

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from t2t_mm.bin import command, run_flags
+from t2t_mm.bin import command, run_flags, threads
 from t2t_mm.files import check_place
 
 _DROPPED = {
@@ -58,6 +58,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     _define_limits(values)
+    threads.define_thread_flags(values)
     command.define_dropped_flags(values, _DROPPED)
 
 

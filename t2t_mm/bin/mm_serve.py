@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from t2t_mm.bin import command, run_flags
+from t2t_mm.bin import command, run_flags, threads
 from t2t_mm.serving.limits import Limits
 
 _NEEDED = ("gradio", "fastapi", "uvicorn", "soundfile")
@@ -62,6 +62,7 @@ def define_flags(values: flags.FlagValues) -> None:
         default = getattr(Limits, name)
         define = flags.DEFINE_integer if type(default) is int else flags.DEFINE_float
         define(name, default, text, flag_values=values)
+    threads.define_thread_flags(values)
 
 
 def serve(values: flags.FlagValues) -> None:

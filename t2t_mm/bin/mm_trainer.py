@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from t2t_mm.bin import command
+from t2t_mm.bin import command, threads
 
 _STRATEGY = (
     "Use --strategy=mirrored for several GPUs, multi_worker for several machines."
@@ -142,6 +142,7 @@ def define_flags(values: flags.FlagValues) -> None:
     ):
         flags.DEFINE_float(name, None, text, lower_bound=0, flag_values=values)
     _define_other_flags(values)
+    threads.define_thread_flags(values)
     command.define_dropped_flags(values, _DROPPED)
 
 

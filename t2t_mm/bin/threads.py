@@ -1,0 +1,62 @@
+"""The flags that say how many threads TensorFlow computes with, as Tensor2Tensor's did.
+
+Commands that run a network define them; `command.start_tensorflow` follows them. Not
+kept with a run: it may go on with other numbers of threads.
+"""
+
+from absl import flags
+
+INTRA, INTER = "intra_op_parallelism_threads", "inter_op_parallelism_threads"
+# TensorFlow starts as many at once, whatever there are of processors: 100,000 hang.
+MOST = 1024
+
+
+def define_thread_flags(values: flags.FlagValues) -> None:
+    """Defines `--intra_op_parallelism_threads` and `--inter_op_parallelism_threads`."""
+    for name, text in (
+        (INTRA, "threads that one operation is cut into parts for; 1 for small nets"),
+        (INTER, "operations that run at once"),
+    ):
+        flags.DEFINE_integer(
+            name,
+            0,
+            f"{text}; 0: TensorFlow's choice, as many as there are processors",
+            lower_bound=0,
+            upper_bound=MOST,
+            flag_values=values,
+        )
+
+
+def use_threads(intra_op: int, inter_op: int) -> None:
+    """Sets the threads of TensorFlow, which has computed nothing yet.
+
+    Args:
+      intra_op: threads that share one operation; 0 leaves what is set, or said by
+        TF_NUM_INTRAOP_THREADS in the environment.
+      inter_op: operations at once; 0 likewise, TF_NUM_INTEROP_THREADS.
+
+    Raises:
+      ValueError: if TensorFlow has started its threads, and with other numbers.
+    """
+    from tensorflow import config
+
+    for name, number, use in (
+        (INTRA, intra_op, config.threading.set_intra_op_parallelism_threads),
+        (INTER, inter_op, config.threading.set_inter_op_parallelism_threads),
+    ):
+        try:
+            if number:
+                use(number)
+        except RuntimeError as error:
+            raise ValueError(
+                f"--{name}={number} came, but TensorFlow had started its threads; "
+                "they were expected to start later. Let no file of --t2t_usr_dir, no "
+                "plug-in compute with TensorFlow while it is imported; from Python, "
+                f"call tf.config.threading.set_{name}({number}) before that."
+            ) from error
+
+
+def use_thread_flags(values: flags.FlagValues) -> None:
+    """Sets the threads that the flags ask for, where a command has these flags."""
+    if INTRA in values:
+        use_threads(values[INTRA].value or 0, values[INTER].value or 0)
