@@ -35,11 +35,12 @@ $(STAMP): setup.py pyproject.toml
 # A network as small as the demo's learns faster with one thread for each operation,
 # several operations at once, than with operations cut into parts.
 demo: $(STAMP)
-	TF_NUM_INTRAOP_THREADS=1 $(BIN)/mm-trainer --generate_data --problem=$(DEMO_PROBLEM) \
+	$(BIN)/mm-trainer --generate_data --problem=$(DEMO_PROBLEM) \
 	  --model=$(DEMO_MODEL) --hparams_set=$(DEMO_HPARAMS_SET) \
 	  --data_dir=$(DEMO_DIR)/data --tmp_dir=$(DEMO_DIR)/downloads \
 	  --output_dir=$(DEMO_DIR)/run --train_steps=$(DEMO_STEPS) \
-	  --eval_frequency=$(DEMO_EVAL_FREQUENCY) --eval_examples=100
+	  --eval_frequency=$(DEMO_EVAL_FREQUENCY) --eval_examples=100 \
+	  --intra_op_parallelism_threads=1
 	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
 	$(BIN)/mm-report --output_dir=$(DEMO_DIR)/run
 
