@@ -69,7 +69,9 @@ def linear_cross_entropy(
 
         def gradient(upstream, _):
             off = tf.fill(tf.shape(labels), label_smoothing - 1.0)
-            q = _added_in_place(p, _places_of(labels), off)
+            # While the losses still need p, it would be a copy that is added to.
+            with tf.control_dependencies([log_sum]):
+                q = _added_in_place(p, _places_of(labels), off)
             multiplied = tf.cast(q, x.dtype)
             u = upstream[:, None]
             scaled = u * tf.cast(x, tf.float32)
