@@ -15,13 +15,17 @@ Everything in one run, on one machine, so that the ratio does not hang on it:
   3. t2t-trainer trains on its own batches of them, and leaves them behind.
   4. Our trainer's compiled step trains on these very batches, once in each of
      --precisions. The ancestor's is float32: it has no other on a CPU.
+  5. With --own_batches, once more on the batches that our input pipeline makes of the
+     same shards under the same limits (1,024 positions, lengths up to 256), the
+     pipeline beside the step as the ancestor's is: what a user gets who trains with
+     the one or the other. Less of such batches is padding.
 
 Printed per step of both: wall and CPU time (user and system, all threads), and real
 target tokens, padding not counted, per second of each; time until the first step and
 memory, from the start of the process; GFLOP, the matmuls and convolutions in the graph
 of a forward pass with the shapes of one of the batches, two per multiply-add, times 3.
-The ancestor's time has its input pipeline in it, in threads beside the step; our
-batches lie in memory.
+The ancestor's time has its input pipeline in it, in threads beside the step; its
+batches lie in memory when ours trains on them.
 
 The two MultiModels are not the same network: ours is the paper's. So its sizes are
 chosen to match: width, heads, experts, experts per position; as many layers in the
@@ -45,6 +49,8 @@ import time
 HERE = pathlib.Path(__file__).parent
 ANCESTOR = "tensor2tensor==1.9.0"
 SEED = 11
+OWN = "own"  # of a row, after the precision: on batches of our own pipeline
+LIMITS = "batch_tokens=1024,max_length=256"  # batch_size and max_length of `SIZES`
 # Ours: model, set, what is changed in it. Theirs: model, hparams; steps and how many of
 # them are not timed. In `expert_size` 2 * 1536 = 512 + 512 + 2048 and
 # 2 * 5120 = 4 * 2048 + 2048, the hidden units of all the ancestor's mixtures.
@@ -91,9 +97,13 @@ def flags():
     parser.add_argument("--tmp_dir", default="downloads")
     parser.add_argument("--repeats", type=int, default=1, help="of each, in turn")
     parser.add_argument("--precisions", default="float32", help="of ours, in turn")
+    parser.add_argument(
+        "--own_batches", action="store_true", help="ours on its own batches, too"
+    )
     parser.add_argument("--ours", help=argparse.SUPPRESS)
     parser.add_argument("--precision", help=argparse.SUPPRESS)
     parser.add_argument("--batches", help=argparse.SUPPRESS)
+    parser.add_argument("--shards", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -204,8 +214,16 @@ def theirs(asked, name, folder, shards, vocabulary):
     }, batches
 
 
-def ours(name, path, precision):
-    """Trains our model on the ancestor's batches; prints its numbers as JSON."""
+def ours(name, path, precision, shards=None):
+    """Trains our model; prints its numbers as JSON.
+
+    Args:
+      name: of the sizes.
+      path: the ancestor's batches.
+      precision: a policy's name.
+      shards: folder of the encoded pairs, to train on batches of our own pipeline; None
+        to train on the ancestor's.
+    """
     begin = time.perf_counter()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
@@ -231,7 +249,8 @@ def ours(name, path, precision):
         sys.exit(f"ancestor.py: {precision} came; expected one of {', '.join(NAMES)}.")
     keras.config.set_dtype_policy(precision)
     hparams = named_hparams(name)
-    hparams = override(hparams, **parse_overrides(SIZES[name]["ours"], hparams))
+    sizes = f"{SIZES[name]['ours']},{LIMITS}"
+    hparams = override(hparams, **parse_overrides(sizes, hparams))
     arrays = np.load(path)
     vocabulary = int(arrays["vocabulary"])
     words = Feature("text", vocabulary="words")
@@ -243,22 +262,39 @@ def ours(name, path, precision):
     state = TrainingState(model, optimizer, [problem.name])
     signatures = {problem.name: batch_signature(problem)}
     steps = TrainSteps(state, signatures, hparams.clip_norm, distribution)
-    begin_timed, end_timed = arrays["timed"]
-    batches = [
-        made_batch(arrays[f"inputs{i}"], arrays[f"targets{i}"])
-        for i in range(end_timed)
-    ]
-    loss = steps(problem.name, batches[0])[0].numpy()[0]
+    begin_timed, end_timed = map(int, arrays["timed"])
+    if shards:
+        batches = own_batches(shards, hparams)
+    else:
+        batches = iter(
+            [
+                made_batch(arrays[f"inputs{i}"], arrays[f"targets{i}"])
+                for i in range(end_timed)
+            ]
+        )
+    steps(problem.name, next(batches))[0].numpy()
     first = time.perf_counter() - begin
-    for batch in batches[1:begin_timed]:
-        steps(problem.name, batch)[0].numpy()
+    for _ in range(1, begin_timed):
+        steps(problem.name, next(batches))[0].numpy()
+    masks = []
     wall, cpu = time.perf_counter(), time.process_time()
-    for batch in batches[begin_timed:]:
+    for _ in range(begin_timed, end_timed):
+        batch = next(batches)
         loss = float(steps(problem.name, batch)[0].numpy()[0])
+        masks.append((batch["inputs_mask"], batch["targets_mask"]))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    masks = np.array(
+        [
+            [(np.asarray(one).sum(), one.shape.num_elements()) for one in of]
+            for of in masks
+        ]
+    )  # [steps, inputs and targets, real and all]
+    real, positions = np.moveaxis(masks.mean(0), -1, 0)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     count = steps_of.forward_multiply_adds(model, problem, signatures[problem.name])
-    gflop = 6e-9 * float(count(batches[int(arrays["counted"])]))
+    counted = int(arrays["counted"])
+    counted = made_batch(arrays[f"inputs{counted}"], arrays[f"targets{counted}"])
+    gflop = 6e-9 * float(count(counted))
     count = end_timed - begin_timed
     numbers = {
         "parameters": sum(
@@ -271,8 +307,22 @@ def ours(name, path, precision):
         "GiB": memory,
         "loss": loss,
         "GFLOP": gflop,
+        "source tokens": real[0],
+        "target tokens": real[1],
+        "padding": list(1 - real / positions),
     }
     print(json.dumps(numbers))
+
+
+def own_batches(shards, hparams):
+    """Gives the batches that training makes of the pairs, read as it goes."""
+    from t2t_mm.bin import plugins
+    from t2t_mm.input_pipeline import training_batches
+    from t2t_mm.problem import get_problem
+
+    plugins.import_user_dir(f"{shards}/problem")
+    problem = get_problem("benchmark_pairs")
+    return (batch for _, batch in training_batches(problem, shards, hparams, seed=SEED))
 
 
 def made_batch(inputs, targets):
@@ -292,7 +342,11 @@ def compare(asked, name, folder, shards, vocabulary):
     import numpy as np
 
     precisions = asked.precisions.split(",")
-    rows = {"ancestor": []} | {precision: [] for precision in precisions}
+    runs = {precision: (precision, []) for precision in precisions}
+    if asked.own_batches:
+        own = [f"--shards={folder}"]
+        runs |= {f"{one} {OWN}": (one, own) for one in precisions}
+    rows = {"ancestor": []} | {who: [] for who in runs}
     for _ in range(asked.repeats):
         numbers, path = theirs(asked, name, folder, shards, vocabulary)
         begin, end = timed = numbers.pop("timed")
@@ -302,15 +356,15 @@ def compare(asked, name, folder, shards, vocabulary):
         targets = [arrays[f"targets{i}"] for i in range(begin, end)]
         sources = [arrays[f"inputs{i}"] for i in range(begin, end)]
         rows["ancestor"].append(numbers)
-        for precision in precisions:
+        for who, (precision, more) in runs.items():
             run = [f"--ours={name}", f"--batches={path}", f"--precision={precision}"]
             done = subprocess.run(
-                [sys.executable, __file__, *run],
+                [sys.executable, __file__, *run, *more],
                 check=True,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            rows[precision].append(json.loads(done.stdout.splitlines()[-1]))
+            rows[who].append(json.loads(done.stdout.splitlines()[-1]))
     tokens = statistics.fmean((ids != 0).sum() for ids in targets)
     read = statistics.fmean((ids != 0).sum() for ids in sources)
     examples = statistics.fmean(len(ids) for ids in targets)
@@ -318,34 +372,46 @@ def compare(asked, name, folder, shards, vocabulary):
     print(f"{read:.0f} source tokens a step, {len(targets)} steps timed")
     columns = ("first s", 9), ("ms", 9), ("CPU ms", 9), ("tokens/s", 10), ("/CPU-s", 8)
     columns += ("GiB", 6), ("loss", 6), ("GFLOP", 7)
-    print(" " * 14 + "  parameters", *(f"{c:>{n}}" for c, n in columns), sep="")
+    print(" " * 18 + "  parameters", *(f"{c:>{n}}" for c, n in columns), sep="")
     best = {}
     for who, several in rows.items():
         row = best[who] = min(several, key=lambda one: one["ms"])
+        its = row.setdefault("target tokens", tokens)
         print(
-            f"{who:<14}{row['parameters'] / 1e6:>10.1f} M{row['first s']:>9.1f}"
-            f"{row['ms']:>9.0f}{row['CPU ms']:>9.0f}{1e3 * tokens / row['ms']:>10.0f}"
-            f"{1e3 * tokens / row['CPU ms']:>8.0f}{row['GiB']:>6.2f}{row['loss']:>6.2f}"
+            f"{who:<18}{row['parameters'] / 1e6:>10.1f} M{row['first s']:>9.1f}"
+            f"{row['ms']:>9.0f}{row['CPU ms']:>9.0f}{1e3 * its / row['ms']:>10.0f}"
+            f"{1e3 * its / row['CPU ms']:>8.0f}{row['GiB']:>6.2f}{row['loss']:>6.2f}"
             f"{row['GFLOP']:>7.1f}"
         )
-    for precision in precisions:
+    for who, row in list(best.items())[1:]:
+        faster = row["target tokens"] / tokens
         wall, cpu, work = (
-            best["ancestor"][key] / best[precision][key]
-            for key in ("ms", "CPU ms", "GFLOP")
+            best["ancestor"][key] / row[key] for key in ("ms", "CPU ms", "GFLOP")
         )
-        print(
-            f"{name}, {precision}: {wall:.2f} times the ancestor's target tokens per "
-            f"second, {cpu:.2f} times per CPU-second (target: 3); multiply-adds per "
-            f"second {wall / work:.2f} times, per CPU-second {cpu / work:.2f} times",
-            flush=True,
+        text = (
+            f"{name}, {who}: {faster * wall:.2f} times the ancestor's target tokens "
+            f"per second, {faster * cpu:.2f} times per CPU-second (target: 3); "
         )
+        if who.endswith(OWN):
+            source, target = (f"{share:.0%}" for share in row["padding"])
+            text += (
+                f"batches of {row['source tokens']:.0f} source and "
+                f"{row['target tokens']:.0f} target tokens, padding {source} and "
+                f"{target}"
+            )
+        else:
+            text += (
+                f"multiply-adds per second {wall / work:.2f} times, per CPU-second "
+                f"{cpu / work:.2f} times"
+            )
+        print(text, flush=True)
 
 
 def main():
     """Compares the sizes that were asked for."""
     asked = flags()
     if asked.ours:
-        return ours(asked.ours, asked.batches, asked.precision)
+        return ours(asked.ours, asked.batches, asked.precision, asked.shards)
     names = asked.models.split(",")
     for name in names:
         if name not in SIZES:
