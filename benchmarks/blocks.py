@@ -20,13 +20,10 @@ of the second are not (depthwise convolutions, softmax, norms move memory).
 """
 
 import argparse
-import os
 import statistics
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import train_step as steps_of  # noqa: E402  (this folder's)
+import train_step as steps_of  # this folder's
 
 AIM = 0.5
 
@@ -148,7 +145,10 @@ class Block:
 
         self._run = tf.function(both_passes, autograph=False)
         self._x = x
-        self.gflop = 6e-9 * float(tf.function(count, autograph=False)(x))
+        # Called by itself, TensorFlow takes the counts of all blocks for one function
+        # that is traced again and again, and warns.
+        counted = tf.function(count, autograph=False).get_concrete_function(x)
+        self.gflop = 6e-9 * float(counted(x))
 
     def run(self):
         """Runs both passes, and notes what they cost."""
@@ -161,11 +161,13 @@ class Block:
 def main():
     """Prints a line for each block."""
     asked = flags()
+    from t2t_mm.bin import command
+
+    command.start_tensorflow()
     import keras
     import tensorflow as tf
 
     from t2t_mm import configuration
-    from t2t_mm.bin import command
     from t2t_mm.strategy import make_distribution
 
     command.load_zoo()

@@ -17,6 +17,8 @@ import argparse
 import dataclasses
 import time
 
+import train_step as steps_of  # this folder's
+
 BUFFER = 160
 AROUND = 8
 WIDTHS = (26, 7, 9, 10, 13, 12, 17, 17)
@@ -35,6 +37,7 @@ def flags():
     parser.add_argument("--repeat", type=int, default=3, help="timed calls; the best")
     parser.add_argument("--no_recompute", action="store_true")
     parser.add_argument("--jit_compile", action="store_true", help="with XLA, too")
+    steps_of.add_thread_flags(parser)
     return parser.parse_args()
 
 
@@ -231,6 +234,9 @@ def cost_by_position(name, model, problem, asked, rows):
 def main():
     """Prints the table and the costs by position."""
     asked = flags()
+    threads = steps_of.start_tensorflow(asked)
+    if threads:
+        print(threads)
     model, problem = made(asked)
     measure(model, problem, asked)
     models = {"as it is": model}

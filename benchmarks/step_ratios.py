@@ -18,7 +18,8 @@
               the same modalities; trains each for a few steps, each by itself
   torch       our step over one of a plain PyTorch encoder-decoder with as many
               multiply-adds (benchmarks/rivals/pytorch_transformer.py), on the same
-              batches, with as many threads, on as many processors. PyTorch's own count
+              batches, with as many threads, on as many processors; with
+              --intra_op_threads=1 ours run one operation each. PyTorch's own count
               leaves out fused attention. Empty rows of experts count as work; --useful
               leaves them out of what PyTorch has to do
 
@@ -41,10 +42,8 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import train_step as steps_of  # noqa: E402  (this folder's)
-from runs_in_turn import WARM_STEPS, Rival, Trained, in_turn  # noqa: E402
+import train_step as steps_of  # this folder's
+from runs_in_turn import WARM_STEPS, Rival, Trained, in_turn
 
 EXPERTS, CHOSEN = (30, 240), 4
 MANY = "translate_ende_home,translate_deen_home,translate_enfr_home,translate_fren_home"
@@ -67,6 +66,12 @@ def flags():
     parser.add_argument("--torch", help="Python of an environment with torch")
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count(), help="of both, for torch"
+    )
+    parser.add_argument(
+        "--intra_op_threads",
+        type=int,
+        help="for torch: into parts for how many of our threads an operation is cut; "
+        "--threads of them run at once either way; default: --threads",
     )
     parser.add_argument(
         "--useful", action="store_true", help="for torch: without experts' empty rows"
@@ -209,6 +214,8 @@ def memory(asked):
 def trained_memory(asked, problems):
     """Trains for a few steps; gives the peak memory of this process in GiB."""
     from t2t_mm.bin import command
+
+    command.start_tensorflow()
     from t2t_mm.trainer import train
 
     command.load_zoo()
@@ -244,10 +251,10 @@ def torch(asked):
         sys.exit("step_ratios.py: torch needs --torch, a Python that has torch.")
     if hasattr(os, "sched_setaffinity"):  # for both: the other process inherits it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: asked.threads])
-    import tensorflow as tf
+    from t2t_mm.bin import threads
 
-    tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(asked.threads)
+    intra_op = asked.intra_op_threads or asked.threads
+    threads.use_threads(intra_op, asked.threads)
     run = Trained(asked)
     problem = run.problems[0]
     model, batches = run.state.model, run.batches[problem.name]
@@ -284,6 +291,8 @@ def torch(asked):
         f"{source:.0f} real of {padded[0]:.0f} source, {target:.0f} of {padded[1]:.0f} "
         "target positions"
     )
+    if intra_op != asked.threads:
+        print(f"  t2t_mm cuts an operation into parts for {intra_op} thread(s)")
     parameters = sum(v.value.shape.num_elements() for v in model.trainable_variables)
     about = rival.about
     print(
@@ -311,4 +320,7 @@ KINDS = {
 
 if __name__ == "__main__":
     arguments = flags()
+    from t2t_mm.bin import command
+
+    command.start_tensorflow()
     KINDS[arguments.kind](arguments)

@@ -32,14 +32,11 @@ it over an epoch. Ratios (experts, precision, memory, PyTorch): `step_ratios.py`
 import argparse
 import functools
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 COLUMNS = (
     "problem|examples|first s|ms|CPU ms|examples/s|tokens/s|/CPU-s|pad in|pad out"
@@ -66,7 +63,36 @@ def flags():
     )
     parser.add_argument("--steps", type=int, default=8, help="timed steps a problem")
     parser.add_argument("--output", help="append the numbers as JSON lines to a file")
+    add_thread_flags(parser)
     return parser.parse_args()
+
+
+def add_thread_flags(parser):
+    """Adds the flags for the threads of TensorFlow."""
+    for name, text in (
+        ("intra_op", "threads that an operation is cut into parts for"),
+        ("inter_op", "operations that run at once"),
+    ):
+        parser.add_argument(
+            f"--{name}_threads",
+            type=int,
+            default=0,
+            help=f"{text}; default: TensorFlow's choice, all processors",
+        )
+
+
+def start_tensorflow(asked):
+    """Imports TensorFlow, in silence, to use the threads asked for.
+
+    Returns:
+      Words that say which, for the header; none for TensorFlow's choice.
+    """
+    from t2t_mm.bin import command, threads
+
+    command.start_tensorflow()
+    threads.use_threads(asked.intra_op_threads, asked.inter_op_threads)
+    said = {"intra-op": asked.intra_op_threads, "inter-op": asked.inter_op_threads}
+    return ", ".join(f"{name} threads: {n}" for name, n in said.items() if n)
 
 
 def batches_of(problem, hparams, data_dir, sizes, count):
@@ -154,7 +180,9 @@ def forward_multiply_adds(model, problem, signature, of=multiply_adds):
         with tf.control_dependencies([losses["loss_sum"]]):
             return tf.identity(total)
 
-    return count
+    # Called by itself, TensorFlow takes the counts of all problems for one function
+    # that is traced again and again, and warns.
+    return count.get_concrete_function()
 
 
 def empty_multiply_adds(hparams, operation):
@@ -272,6 +300,7 @@ def show_targets(rows, built):
 
 def run_one(asked):
     """Measures one set on all problems and prints its table."""
+    threads = start_tensorflow(asked)
     import keras
 
     from t2t_mm import registry
@@ -307,6 +336,8 @@ def run_one(asked):
     print(f"\n{asked.hparams_set}: {count / 1e6:.1f} M parameters", end="")
     print(f", built in {built:.1f} s{source}; matmul peak ", end="")
     print(f"{peaks[0]:.0f} GFLOP/s, {peaks[1]:.0f} per CPU-second", flush=True)
+    if threads:
+        print(threads, flush=True)
     signatures = {problem.name: batch_signature(problem) for problem in problems}
     steps = TrainSteps(state, signatures, hparams.clip_norm)
     rows = []
