@@ -189,6 +189,46 @@ class Patience:
         return history[-1][0] - best_step >= self.steps
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What the evaluations of a run are for; see `make_goal`.
+
+    Args:
+      best: the number by which one evaluation is the best so far.
+      patience: ends a run that gets no better; None for never.
+    """
+
+    best: Watched
+    patience: Patience | None
+
+
+def make_goal(
+    problems: Sequence[Problem],
+    cadence: Cadence,
+    *,
+    keep_best_metric: str,
+    early_stopping_steps: int | None,
+    early_stopping_metric: str,
+    early_stopping_metric_delta: float,
+) -> Goal:
+    """Gives what is best and when it is enough, from what the user says of both.
+
+    Raises:
+      UnknownNameError, ValueError: as `Watched`, `make_patience`, `refuse_in_vain`.
+    """
+    goal = Goal(
+        Watched(keep_best_metric, problems),
+        make_patience(
+            problems,
+            early_stopping_steps,
+            metric=early_stopping_metric,
+            delta=early_stopping_metric_delta,
+        ),
+    )
+    refuse_in_vain(cadence, goal.best, goal.patience)
+    return goal
+
+
 def refuse_in_vain(cadence: Cadence, best: Watched, patience: Patience | None) -> None:
     """Refuses to watch evaluations that are never made.
 

@@ -5,11 +5,12 @@ checkpoint is written aside and renamed by TensorFlow, then entered in the folde
 index, so that a kill at any moment leaves the ones before it whole.
 """
 
+import contextlib
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -30,6 +31,19 @@ _OWN_KEYS = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
 
 class BrokenCheckpointError(ValueError):
     """A checkpoint whose files are damaged; the ones before it may be whole."""
+
+
+def check_keep(keep: int) -> None:
+    """Checks how many checkpoints are to be kept.
+
+    Raises:
+      ValueError: if it is below 1.
+    """
+    if keep < 1:
+        raise ValueError(
+            f"keep_checkpoint_max is {keep}; expected 1 or more, or the run could "
+            "not go on. Set --keep_checkpoint_max=1 to keep the newest only."
+        )
 
 
 class Checkpoints:
@@ -53,11 +67,7 @@ class Checkpoints:
         keep: int = 3,
         is_writer: bool = True,
     ):
-        if keep < 1:
-            raise ValueError(
-                f"keep_checkpoint_max is {keep}; expected 1 or more, or the run could "
-                "not go on. Set --keep_checkpoint_max=1 to keep the newest only."
-            )
+        check_keep(keep)
         self._run_dir = run_dir
         self._state = state
         self._variables = state.variables()
@@ -292,11 +302,22 @@ def _checkpoints_in(folder: str) -> dict[int, str]:
 
 
 def _restore(path: str, variables: Mapping[str, tf.Variable], only: str = "") -> None:
-    try:
+    with damage_explained(path):
         saved = _saved_shapes(path, only)
         _check_same_variables(path, variables, saved)
         checkpoint = tf.train.Checkpoint(**variables)
         checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+
+
+@contextlib.contextmanager
+def damage_explained(path: str) -> Iterator[None]:
+    """Says of the errors by which TensorFlow refuses a checkpoint what to do.
+
+    Raises:
+      BrokenCheckpointError: if the checkpoint at the path cannot be read.
+    """
+    try:
+        yield
     except (tf.errors.OpError, RuntimeError, IndexError, AssertionError) as error:
         raise BrokenCheckpointError(
             f"Checkpoint {path} cannot be read: {first_line(error)} Expected a whole "

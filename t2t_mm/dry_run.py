@@ -42,6 +42,8 @@ def check_run(parts: Parts) -> int:
     """
     state, hparams = parts.state, parts.settings.hparams
     print(describe_parameters(state))
+    if parts.origin:
+        print(parts.origin)
     for problem in parts.problems.values():
         for batch in _two_batches(problem, parts.settings):
             with memory_explained(problem.name, hparams, batch):

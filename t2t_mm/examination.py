@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2t_mm import evaluation
-from t2t_mm.cadence import Patience, Watched
+from t2t_mm.cadence import Goal
 from t2t_mm.interruption import Interruption
 from t2t_mm.preparation import Parts
 from t2t_mm.step_errors import memory_explained
@@ -28,8 +28,7 @@ class Examination:
       run_dir: the run's folder.
       parts: the run's settings, problems and vocabularies.
       limit: most examples of each problem, always the same; None for all.
-      best: makes one evaluation better than another.
-      patience: ends a run that gets no better; None for never.
+      goal: makes one evaluation better than another, and ends a run in time.
       log: is told each result.
       interruption: a signal ends an evaluation early.
 
@@ -40,8 +39,7 @@ class Examination:
     run_dir: str
     parts: Parts
     limit: int | None
-    best: Watched
-    patience: Patience | None
+    goal: Goal
     log: TrainingLog
     interruption: Interruption
 
@@ -63,8 +61,9 @@ class Examination:
         self.results = results
         self.log.write_evaluations(state.step, SPLIT, results)
         self.log.write_expert_use(state.step)
-        earlier = self.best.history(self.run_dir, SPLIT, before=state.step)
-        is_best = self.best.is_best(self.best.value(results), earlier)
+        best = self.goal.best
+        earlier = best.history(self.run_dir, SPLIT, before=state.step)
+        is_best = best.is_best(best.value(results), earlier)
         if is_best:
             mean_loss = sum(one["loss"] for one in results.values()) / len(results)
             state.best_loss, state.best_step = mean_loss, state.step
@@ -87,16 +86,14 @@ class Examination:
 
     def is_patience_over(self, state: TrainingState) -> bool:
         """Tells whether the run should end; says so, too."""
-        if self.patience is None:
+        patience = self.goal.patience
+        if patience is None:
             return False
-        watched = self.patience.watched
-        last = state.evaluated_step
-        if not self.patience.is_over(
-            watched.history(self.run_dir, SPLIT, before=last + 1)
-        ):
+        watched, last = patience.watched, state.evaluated_step
+        if not patience.is_over(watched.history(self.run_dir, SPLIT, before=last + 1)):
             return False
         self.log.say(
             f"Ended at step {state.step}: {watched.metric} has not improved for "
-            f"{self.patience.steps} steps."
+            f"{patience.steps} steps."
         )
         return True

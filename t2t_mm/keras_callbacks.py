@@ -32,11 +32,30 @@ class _AsKerasModel(keras.Model):
         )
 
 
+def check_callbacks(callbacks: Any) -> None:
+    """Checks that all are callbacks of Keras.
+
+    Raises:
+      TypeError: if they are not.
+    """
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(
+            f"callbacks came as {callbacks!r}; expected a list of "
+            "keras.callbacks.Callback. Write t2t_mm.train(callbacks=[...]) in Python."
+        )
+    for one in callbacks:
+        if not isinstance(one, keras.callbacks.Callback):
+            raise TypeError(
+                f"callbacks holds {one!r}; expected objects of "
+                "keras.callbacks.Callback. Make it a subclass of that."
+            )
+
+
 class KerasCallbacks:
     """Calls the hooks of Keras callbacks; without callbacks it costs nothing.
 
     Args:
-      callbacks: objects of `keras.callbacks.Callback`.
+      callbacks: objects of `keras.callbacks.Callback`; see `check_callbacks`.
       state: network and optimizer.
       train_steps: updates in total.
       period: steps of an epoch.
@@ -54,12 +73,6 @@ class KerasCallbacks:
         self._period = period or train_steps
         self._losses: list[float] = []
         self._is_in_epoch = False
-        for one in callbacks:
-            if not isinstance(one, keras.callbacks.Callback):
-                raise TypeError(
-                    f"callbacks holds {one!r}; expected objects of "
-                    "keras.callbacks.Callback. Make it a subclass of that."
-                )
         if callbacks:
             self._model = _AsKerasModel(state.model, state.optimizer)
             self._list = keras.callbacks.CallbackList(

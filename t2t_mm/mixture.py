@@ -14,6 +14,7 @@ from t2t_mm import declarations, declared_problems, registry
 from t2t_mm.problem import Feature, Problem, get_problem
 
 DEFAULT_TEMPERATURE = 2.0
+RULES = ("explicit", "equal", "proportional", "temperature")
 
 
 @dataclass(frozen=True)
@@ -141,18 +142,9 @@ def mixture_rates(
     Source: temperature sampling as in Arivazhagan et al. 2019, section 4.2,
     arxiv.org/abs/1907.05019.
     """
-    if temperature is not None and rule != "temperature":
-        raise ValueError(
-            f"temperature {temperature:g} came with rates '{rule}'; expected it with "
-            "the rule 'temperature' only. Set --rates=temperature, or leave it out."
-        )
+    check_rule(rule, temperature)
     if temperature is None:
         temperature = DEFAULT_TEMPERATURE
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature is {temperature}; expected a number above 0. 1 is "
-            "proportional to size, larger is more equal."
-        )
     for name in mixture.problems:
         if (
             rule in ("proportional", "temperature")
@@ -169,14 +161,32 @@ def mixture_rates(
         "proportional": lambda n: float(num_examples[n]),
         "temperature": lambda n: float(num_examples[n]) ** (1.0 / temperature),
     }
-    if rule not in rules:
-        raise ValueError(
-            f"rates rule is '{rule}'; expected one of {', '.join(rules)}. "
-            "Set --rates to one of them."
-        )
     raw = {name: rules[rule](name) for name in mixture.problems}
     total = sum(raw.values())
     return {name: rate / total for name, rate in raw.items()}
+
+
+def check_rule(rule: str, temperature: float | None) -> None:
+    """Checks what can be checked of `mixture_rates` before there is data.
+
+    Raises:
+      ValueError: on another rule, or a temperature of 0 or less or without its rule.
+    """
+    if rule not in RULES:
+        raise ValueError(
+            f"rates rule is '{rule}'; expected one of {', '.join(RULES)}. "
+            "Set --rates to one of them."
+        )
+    if temperature is not None and rule != "temperature":
+        raise ValueError(
+            f"temperature {temperature:g} came with rates '{rule}'; expected it with "
+            "the rule 'temperature' only. Set --rates=temperature, or leave it out."
+        )
+    if temperature is not None and not temperature > 0:
+        raise ValueError(
+            f"temperature is {temperature}; expected a number above 0. 1 is "
+            "proportional to size, larger is more equal."
+        )
 
 
 def draw_problem(seed: int, step: int, rates: Mapping[str, float]) -> str:

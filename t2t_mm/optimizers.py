@@ -100,6 +100,23 @@ def _adam_settings(hparams: HParams) -> dict[str, float]:
     }
 
 
+def unbuilt_optimizer(
+    hparams: HParams, train_steps: int
+) -> "keras.optimizers.Optimizer":
+    """Gives the optimizer of a set, without variables.
+
+    Args:
+      hparams, train_steps: as of `make_optimizer`.
+
+    Raises:
+      UnknownNameError, ValueError: as `make_optimizer`, which needs a network for it.
+    """
+    from t2t_mm.schedules import OptimizerSchedule, make_schedule
+
+    make = registry.optimizers.get(hparams.optimizer)
+    return make(hparams, OptimizerSchedule(make_schedule(hparams, train_steps)))
+
+
 def make_optimizer(
     hparams: HParams, variables: Sequence["keras.Variable"], train_steps: int
 ) -> "keras.optimizers.Optimizer":
@@ -114,10 +131,7 @@ def make_optimizer(
       UnknownNameError: if no optimizer or schedule factor has the name.
       ValueError: if the settings contradict each other.
     """
-    from t2t_mm.schedules import OptimizerSchedule, make_schedule
-
-    make = registry.optimizers.get(hparams.optimizer)
-    optimizer = make(hparams, OptimizerSchedule(make_schedule(hparams, train_steps)))
+    optimizer = unbuilt_optimizer(hparams, train_steps)
     if optimizer.weight_decay:
         vectors = [variable for variable in variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)

@@ -10,17 +10,16 @@ from t2t_mm import configuration, datagen, input_pipeline, vocabulary
 from t2t_mm.configuration import HParams
 from t2t_mm.distribution import Distribution
 from t2t_mm.manifests import check_contents
-from t2t_mm.mixture import mixture_rates
-from t2t_mm.models import build_model
-from t2t_mm.optimizers import make_optimizer
+from t2t_mm.mixture import check_rule, mixture_rates
+from t2t_mm.models import build_model, model_class
+from t2t_mm.optimizers import make_optimizer, unbuilt_optimizer
 from t2t_mm.packing import check_packing
 from t2t_mm.problem import AUDIO, Problem
-from t2t_mm.registry import models
 from t2t_mm.run_settings import Settings, save_run
 from t2t_mm.step_errors import size_explained
-from t2t_mm.train_step import TrainSteps
+from t2t_mm.train_step import TrainSteps, check_updates
 from t2t_mm.training_state import TrainingState
-from t2t_mm.warm_start import freeze
+from t2t_mm.warm_start import compiled, find_weights, freeze, warm_start
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Parts:
       vocabularies: by name.
       state: network, optimizer, and all else that changes.
       steps: the updates.
+      origin: what came from another run's weights, in words; empty if nothing did.
     """
 
     settings: Settings
@@ -43,6 +43,7 @@ class Parts:
     vocabularies: Mapping[str, vocabulary.Vocabulary]
     state: TrainingState
     steps: TrainSteps
+    origin: str
 
 
 def prepare(
@@ -54,14 +55,28 @@ def prepare(
     tmp_dir: str | None,
     rates: str,
     temperature: float | None,
+    warm_start_from: str | None,
     progress: bool,
 ) -> Parts:
     """Makes data that is missing, and builds network and optimizer.
 
+    Args:
+      settings, problems, distribution: what the run is, and where it computes.
+      train_steps: updates in total.
+      tmp_dir: of downloads; None if no data is to be made.
+      rates, temperature: the rule of `mixture_rates`.
+      warm_start_from: the run or checkpoint whose weights it starts with, if any.
+      progress: show how the making of data goes on.
+
     Raises:
-      ValueError: if settings do not fit each other or the data.
+      TypeError, ValueError: if settings do not fit each other or the data.
       OSError: if data is missing or memory runs out.
     """
+    # Making data may take hours: what can be refused before it, is.
+    check_settings(settings, problems, distribution, train_steps)
+    check_rule(rates, temperature)
+    if warm_start_from:
+        find_weights(warm_start_from)
     num_examples = prepare_data(
         problems, settings.data_dir, tmp_dir, progress, distribution
     )
@@ -72,8 +87,49 @@ def prepare(
     with size_explained(settings.hparams):
         state = make_state(settings, problems, vocabularies, train_steps, distribution)
         steps = make_steps(state, settings, problems, distribution)
-    by_name = {problem.name: problem for problem in problems}
-    return Parts(settings, distribution, by_name, shares, vocabularies, state, steps)
+    origin = ""
+    if warm_start_from:
+        origin = warm_start(state.model, warm_start_from, problems, vocabularies)
+        if state.averages:
+            state.averages.restart()
+    return Parts(
+        settings,
+        distribution,
+        {problem.name: problem for problem in problems},
+        shares,
+        vocabularies,
+        state,
+        steps,
+        origin,
+    )
+
+
+def check_settings(
+    settings: Settings,
+    problems: Sequence[Problem],
+    distribution: Distribution,
+    train_steps: int,
+) -> None:
+    """Checks what can be checked of a run without its data and its network.
+
+    Raises:
+      TypeError, ValueError: if settings do not fit each other, the problems or the
+        devices.
+    """
+    hparams = settings.hparams
+    network = model_class(settings.model, hparams)
+    unbuilt_optimizer(hparams, train_steps)
+    compiled(hparams.freeze)
+    check_updates(hparams, [problem.name for problem in problems])
+    if distribution.has_static_shapes:
+        check_fixed_shapes(hparams, problems)
+    check_packing(
+        hparams,
+        problems,
+        model=settings.model,
+        takes_packed_rows=network.takes_packed_rows,
+        has_static_shapes=distribution.has_static_shapes,
+    )
 
 
 def prepare_data(
@@ -107,15 +163,6 @@ def make_state(
     keras.utils.set_random_seed(settings.random_seed)
     sizes = vocabulary.vocabulary_sizes(problems, vocabularies)
     hparams = settings.hparams
-    if distribution.has_static_shapes:
-        check_fixed_shapes(hparams, problems)
-    check_packing(
-        hparams,
-        problems,
-        model=settings.model,
-        takes_packed_rows=models.get(settings.model).takes_packed_rows,
-        has_static_shapes=distribution.has_static_shapes,
-    )
     with distribution.scope():
         model = build_model(settings.model, hparams, problems, sizes)
         freeze(model, hparams.freeze)
@@ -151,10 +198,9 @@ def keep_settings(parts: Parts, run_dir: str, train_steps: int) -> None:
     """Writes into the run's folder what it is, or checks it against what is there.
 
     Raises:
-      ValueError: if the folder's run is another one, or a gin binding is not read.
+      ValueError: if the folder's run is another one.
       OSError: if the folder cannot be written.
     """
-    configuration.refuse_unused_gin_bindings("train.", "hparams.")
     words = parts.vocabularies
     save_run(
         parts.settings,
@@ -203,4 +249,4 @@ def describe(parts: Parts) -> str:
         )
         share = parts.rates[problem.name]
         lines.append(f"  {problem.name}, {share:.1%} of the steps: {batches}")
-    return "\n".join(lines)
+    return "\n".join([*lines, parts.origin]).rstrip()

@@ -126,17 +126,20 @@ def settle(request: Request, run_dir: str) -> Settings:
 
     Raises:
       UnknownNameError: if a name is not registered.
-      NotADirectoryError: if the folder is a file.
+      OSError: if the folder is a file, lies below one, or cannot be written; or if
+        its run lacks a file.
       ValueError: if something is missing, or differs from the run's own setting; names
         the fields.
     """
-    if os.path.exists(run_dir) and not os.path.isdir(run_dir):
-        raise NotADirectoryError(
-            f"--output_dir={run_dir} is a file; expected a folder, or a place for a "
-            "new one. Choose another."
-        )
+    _check_place(run_dir)
     record = load_run_record(run_dir) or {}
     saved = configuration.load_hparams(run_dir) if record else None
+    if record and not saved:
+        raise FileNotFoundError(
+            f"{run_dir} has {RUN_FILE} and no {configuration.HPARAMS_FILE}; expected "
+            "both, as mm-trainer writes them. Restore the file, or use another "
+            "--output_dir."
+        )
     named_set = request.hparams_set or (saved[1] if saved else None)
     problems = request.problem or ",".join(record.get("problems", ()))
     model = request.model or record.get("model")
@@ -175,6 +178,24 @@ def settle(request: Request, run_dir: str) -> Settings:
     if saved:
         configuration.check_same(saved[0], hparams, run_dir)
     return settings
+
+
+def _check_place(run_dir: str) -> None:
+    """Refuses a folder that cannot be written before there is anything to write."""
+    there = os.path.abspath(run_dir)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    expected = "expected a folder, or a place for a new one"
+    if not os.path.isdir(there):
+        which = "is" if os.path.abspath(run_dir) == there else f"lies below {there},"
+        raise NotADirectoryError(
+            f"--output_dir={run_dir} {which} a file; {expected}. Choose another."
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"--output_dir={run_dir} came, and nothing may be written to {there}; "
+            f"{expected}. Choose another, or change its permissions."
+        )
 
 
 def _check_given(run_dir: str, **values: str | None) -> dict[str, str]:

@@ -7,13 +7,14 @@ over the whole batch; gradients are added up in one exchange, then each clips an
 applies them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from t2t_mm import optimizers
 from t2t_mm.accumulation import Accumulator
+from t2t_mm.configuration import HParams
 from t2t_mm.distribution import ONE_DEVICE, Distribution
 from t2t_mm.replicas import sum_over_replicas
 from t2t_mm.training_state import TrainingState
@@ -69,16 +70,11 @@ class TrainSteps:
         self._compiled: dict[Any, tuple[Callable, list[str]]] = {}
         self._command_updates: dict[str, Callable] = {}
         hparams = state.model.hparams
-        self._loss_weights = _checked_weights(hparams.loss_weights, signatures)
+        check_updates(hparams, signatures)
+        self._loss_weights = dict(hparams.loss_weights)
         self.batches_per_update = hparams.gradient_accumulation
         self._num_waiting = 0
         self._accumulator = None
-        if hparams.gradient_conflicts == "project" and self.batches_per_update == 1:
-            raise ValueError(
-                "hparam 'gradient_conflicts' is project with gradient_accumulation 1; "
-                "expected 2 or more batches in an update, or there is nothing to "
-                "project. Set gradient_accumulation=2."
-            )
         if self.batches_per_update > 1:
             self._accumulator = Accumulator(
                 state,
@@ -235,21 +231,29 @@ def _compile_command_update(
     return distribution.compile_update(update, tf.TensorSpec(token.shape, tf.float32))
 
 
-def _checked_weights(
-    weights: Sequence[tuple[str, float]], problems: Mapping[str, Any]
-) -> dict[str, float]:
-    """Gives the weight of each problem that has one.
+def check_updates(hparams: HParams, problems: Collection[str]) -> None:
+    """Checks that the updates which hparams ask for can be made.
+
+    Args:
+      hparams: of the run.
+      problems: names of its problems.
 
     Raises:
-      ValueError: if a problem is not of the run, or a weight is not positive.
+      ValueError: if a weight is of no problem of the run or not positive, or there is
+        nothing to project.
     """
-    for name, weight in weights:
+    if hparams.gradient_conflicts == "project" and hparams.gradient_accumulation == 1:
+        raise ValueError(
+            "hparam 'gradient_conflicts' is project with gradient_accumulation 1; "
+            "expected 2 or more batches in an update, or there is nothing to "
+            "project. Set gradient_accumulation=2."
+        )
+    for name, weight in hparams.loss_weights:
         if name not in problems or weight <= 0:
             raise ValueError(
                 f"hparam 'loss_weights' has ({name}, {weight:g}); expected problems of "
                 f"the run ({', '.join(problems)}) and weights above 0. Correct it."
             )
-    return dict(weights)
 
 
 def dense_gradients(

@@ -21,13 +21,18 @@ import gin
 import keras
 
 from t2t_mm import configuration, input_pipeline
-from t2t_mm.cadence import Cadence, Watched, make_patience, refuse_in_vain
-from t2t_mm.checkpoints import Checkpoints, checkpoints_of, newest_checkpoint
+from t2t_mm.cadence import Cadence, make_goal
+from t2t_mm.checkpoints import (
+    Checkpoints,
+    check_keep,
+    checkpoints_of,
+    newest_checkpoint,
+)
 from t2t_mm.dry_run import check_run
 from t2t_mm.examination import Examination
 from t2t_mm.fields import typed
 from t2t_mm.interruption import Interruption
-from t2t_mm.keras_callbacks import KerasCallbacks
+from t2t_mm.keras_callbacks import KerasCallbacks, check_callbacks
 from t2t_mm.mixture import draw_problem, get_problems
 from t2t_mm.precision import computing_in
 from t2t_mm.preparation import Parts, describe, keep_settings, prepare
@@ -37,7 +42,6 @@ from t2t_mm.schedules import make_schedule
 from t2t_mm.step_errors import memory_explained, workers_explained
 from t2t_mm.strategy import make_distribution
 from t2t_mm.training_log import TrainingDivergedError, TrainingLog
-from t2t_mm.warm_start import warm_start
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def train(
     it had never stopped. What is left out is as the run in `output_dir` has it.
 
     Args:
+      What is trained, and on what:
+
       output_dir: folder of the run.
       train_steps: updates in total, over all calls.
       model: a registered model.
@@ -115,8 +121,14 @@ def train(
       warm_start_from: a run or checkpoint; a new run starts from its weights.
       freeze: regular expression; what it finds in the path of a variable keeps the
         variable as it is.
+
+      Where it computes, and in which numbers:
+
       strategy: the devices, tpu_name: of "tpu", xla: see `make_distribution`.
       precision, tf32: see `computing_in`.
+
+      What happens beside the steps:
+
       eval_frequency: steps between evaluations, each with a checkpoint; 0 for one at
         the end only.
       eval_examples: dev examples of each problem that an evaluation looks at, the
@@ -139,13 +151,14 @@ def train(
 
     Raises:
       UnknownNameError: if a name is not registered.
-      ValueError: if settings are missing, wrong, or not those of the run.
+      TypeError, ValueError: if settings are missing, wrong, or not those of the run.
       TrainingDivergedError: if a loss is not finite; nothing of it is saved.
       OSError: if data is missing or a file cannot be written, memory runs out, or
         another worker is lost.
     """
     start = time.monotonic()
-    # What the run is, from these arguments and from what its folder keeps.
+    # What the run is, and what is wanted of it. Nothing is made yet: what can be
+    # refused, is refused here or at the beginning of `prepare`.
     cadence = Cadence(
         train_steps, eval_frequency, eval_examples, log_frequency, max_minutes, evaluate
     )
@@ -153,21 +166,22 @@ def train(
         Request(model, hparams_set, hparams, problem, data_dir, random_seed, freeze),
         output_dir,
     )
+    configuration.refuse_unused_gin_bindings("train.", "hparams.")
     problems = get_problems(settings.mixture)
-    best = Watched(keep_best_metric, problems)
-    patience = make_patience(
+    goal = make_goal(
         problems,
-        eval_early_stopping_steps,
-        metric=eval_early_stopping_metric,
-        delta=eval_early_stopping_metric_delta,
+        cadence,
+        keep_best_metric=keep_best_metric,
+        early_stopping_steps=eval_early_stopping_steps,
+        early_stopping_metric=eval_early_stopping_metric,
+        early_stopping_metric_delta=eval_early_stopping_metric_delta,
     )
-    refuse_in_vain(cadence, best, patience)
-    trace = None
-    if profile:
-        saved_step = max(checkpoints_of(output_dir), default=0)
-        trace = Profile(output_dir, num_steps=train_steps - saved_step)
-    # Where it computes, until the last step.
+    check_keep(keep_checkpoint_max)
+    check_callbacks(callbacks)
+    saved_step = max(checkpoints_of(output_dir), default=0)
+    trace = Profile(output_dir, num_steps=train_steps - saved_step) if profile else None
     distribution = make_distribution(strategy, use_xla=xla, tpu=tpu_name)
+    is_chief = distribution.is_chief
     with computing_in(precision, tf32=tf32), workers_explained():
         # Data, network and optimizer; --check tries them out and ends here.
         parts = prepare(
@@ -178,21 +192,15 @@ def train(
             tmp_dir=tmp_dir,
             rates=rates,
             temperature=temperature,
+            warm_start_from=None if newest_checkpoint(output_dir) else warm_start_from,
             progress=progress,
         )
         said = describe(parts)
         if check:
             return TrainingResult(check_run(parts), {})
-        # Where its weights come from; from here on the folder holds a run.
-        checkpoints, of_weights = _take_up(
-            parts,
-            output_dir,
-            keep=keep_checkpoint_max,
-            train_steps=train_steps,
-            source=warm_start_from,
-        )
-        state, is_chief = parts.state, distribution.is_chief
-        # What goes along with the steps, and the steps.
+        # Where the run stands; from here on the folder holds one.
+        checkpoints = _take_up(parts, output_dir, keep_checkpoint_max, train_steps)
+        state = parts.state
         with (
             Interruption() as interruption,
             TrainingLog(
@@ -204,14 +212,12 @@ def train(
                 is_writer=is_chief,
             ) as log,
         ):
-            examination = Examination(
-                output_dir, parts, eval_examples, best, patience, log, interruption
-            )
+            # What goes along with the steps, and the steps.
             run = _Run(
                 parts,
                 cadence,
                 checkpoints,
-                examination,
+                Examination(output_dir, parts, eval_examples, goal, log, interruption),
                 log,
                 interruption,
                 KerasCallbacks(
@@ -219,7 +225,7 @@ def train(
                 ),
                 trace if is_chief else None,
             )
-            log.say(said + of_weights)
+            log.say(said)
             log.say(f"Run in {output_dir}, from step {state.step} to {train_steps}.")
             if state.step >= train_steps:
                 log.say("Nothing is left to train: raise --train_steps to go on.")
@@ -228,40 +234,33 @@ def train(
         configuration.save_operative_gin(output_dir)
         configuration.refuse_unused_gin_bindings()
     return TrainingResult(
-        state.step, examination.results, interruption.signal, run.is_patience_over
+        state.step, run.examination.results, interruption.signal, run.is_patience_over
     )
 
 
-def _take_up(
-    parts: Parts, run_dir: str, *, keep: int, train_steps: int, source: str | None
-) -> tuple[Checkpoints, str]:
-    """Gives all that changes its first values, or those of the run's last checkpoint.
+def _take_up(parts: Parts, run_dir: str, keep: int, train_steps: int) -> Checkpoints:
+    """Goes on where the last checkpoint of the run stands, or begins a new run.
 
-    From here on the folder holds a run.
+    From here on the folder holds a run, or is known to hold this one.
 
     Args:
-      parts: are changed.
+      parts: get the checkpoint's values.
       run_dir, keep: of the checkpoints.
       train_steps: kept with the settings.
-      source: a new run starts with the weights of this one, if it is given.
 
     Returns:
-      What saves the run, and what came from `source`, in words.
+      What saves the run.
     """
-    state, distribution, said = parts.state, parts.distribution, ""
-    is_chief = distribution.is_chief
-    checkpoints = Checkpoints(run_dir, state, keep=keep, is_writer=is_chief)
-    if source and newest_checkpoint(run_dir) is None:
-        problems = list(parts.problems.values())
-        said = warm_start(state.model, source, problems, parts.vocabularies)
-        if state.averages:
-            state.averages.restart()
-    if is_chief:
+    state, distribution = parts.state, parts.distribution
+    checkpoints = Checkpoints(
+        run_dir, state, keep=keep, is_writer=distribution.is_chief
+    )
+    if distribution.is_chief:
         keep_settings(parts, run_dir, train_steps)
     checkpoints.restore()
     distribution.check_same_step(state.step, run_dir)
     distribution.spread_seeds(state.model.variables)
-    return checkpoints, said
+    return checkpoints
 
 
 @dataclass

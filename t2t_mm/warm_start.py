@@ -74,13 +74,7 @@ def freeze(model: keras.layers.Layer, pattern: str) -> list[str]:
     """
     if not pattern:
         return []
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(
-            f"hparam 'freeze' is {pattern!r}, no regular expression ({error}); "
-            "expected one such as modalities/text|encoder. Correct it."
-        ) from error
+    expression = compiled(pattern)
     variables = list(model.trainable_variables)
     chosen = [one for one in variables if expression.search(one.path)]
     if len(chosen) in (0, len(variables)):
@@ -93,6 +87,21 @@ def freeze(model: keras.layers.Layer, pattern: str) -> list[str]:
     for one in chosen:
         one.trainable = False
     return [one.path for one in chosen]
+
+
+def compiled(pattern: str) -> re.Pattern:
+    """Gives hparam `freeze` as a regular expression.
+
+    Raises:
+      ValueError: if it is none.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"hparam 'freeze' is {pattern!r}, no regular expression ({error}); "
+            "expected one such as modalities/text|encoder. Correct it."
+        ) from error
 
 
 def warm_start(
@@ -109,14 +118,15 @@ def warm_start(
       problems, vocabularies: of the new run.
 
     Returns:
-      A report for the log, which begins with a line's end.
+      A report for the log.
 
     Raises:
-      ValueError: if there is no checkpoint, or nothing of it fits.
+      ValueError: if there is no checkpoint, it is broken, or nothing of it fits.
     """
-    path, run_dir = _find(source)
-    reader = tf.train.load_checkpoint(path)
-    saved = checkpoints.saved_names(path, only=f"{MODEL}/")
+    path, run_dir = find_weights(source)
+    with checkpoints.damage_explained(path):
+        reader = tf.train.load_checkpoint(path)
+        saved = checkpoints.saved_names(path, only=f"{MODEL}/")
     old_rows = _old_rows(run_dir)
     new_rows = _rows(problems, vocabularies)
     found = WarmStart()
@@ -127,7 +137,8 @@ def warm_start(
         if name not in saved:
             found.new.append(short)
             continue
-        value = reader.get_tensor(saved.pop(name))
+        with checkpoints.damage_explained(path):
+            value = reader.get_tensor(saved.pop(name))
         owner = _owner(name, old_rows, new_rows)
         if owner and list(old_rows[owner]) != list(new_rows[owner]):
             value = _remapped(value, variable, old_rows[owner], new_rows[owner])
@@ -146,11 +157,15 @@ def warm_start(
             f"and size. It has {', '.join(found.left[:NUM_SHOWN])}; use its --model "
             "and --hparams_set, or leave --warm_start_from out."
         )
-    return "\n" + found.describe(path)
+    return found.describe(path)
 
 
-def _find(source: str) -> tuple[str, str | None]:
-    """Gives the path of a checkpoint, and the folder of its run where it is known."""
+def find_weights(source: str) -> tuple[str, str | None]:
+    """Gives the path of a checkpoint, and the folder of its run where it is known.
+
+    Raises:
+      ValueError: if there is none.
+    """
     source = os.path.abspath(os.path.expanduser(source))
     if os.path.exists(f"{source}.index"):
         run_dir = os.path.dirname(os.path.dirname(source))

@@ -70,6 +70,28 @@ def test_a_file_is_no_run(tmp_path):
         run_settings.settle(Request(), str(tmp_path / "run"))
 
 
+def test_there_is_no_run_below_a_file(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    place = str(tmp_path / "notes" / "runs" / "first")
+    with pytest.raises(NotADirectoryError, match="first lies below .*notes, a file;"):
+        run_settings.settle(Request(), place)
+
+
+def test_a_place_that_may_not_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, _: asked.append(path))
+    with pytest.raises(PermissionError, match="may be written to .*; expected a fold"):
+        run_settings.settle(Request(), str(tmp_path / "runs" / "first"))
+    assert asked == [str(tmp_path)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_its_hparams_is_refused(finished_run, tmp_path):
+    shutil.copy(os.path.join(finished_run, "run.json"), tmp_path)
+    with pytest.raises(FileNotFoundError, match="has run.json and no hparams.json; "):
+        run_settings.settle(Request(), str(tmp_path))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_no_generator_takes_is_refused(finished_run, seed):
     with pytest.raises(ValueError, match=f"random_seed is {seed}; expected 0 to 429"):

@@ -223,6 +223,27 @@ def test_a_warm_start_from_nowhere_is_refused(train, tmp_path, losses):
         train(warm_start_from=str(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize("is_there", [True, False], ids=["cut off", "gone"])
+def test_a_warm_start_from_a_damaged_checkpoint_is_refused(
+    train, tmp_path, losses, is_there
+):
+    train("old", train_steps=2)
+    (values,) = (tmp_path / "old/checkpoints").glob("*.data-*")
+    values.unlink()
+    if is_there:
+        values.write_bytes(bytes(100))
+    with pytest.raises(ValueError, match="ckpt-2 cannot be read: .* Expected a whole"):
+        train("new", warm_start_from=str(tmp_path / "old"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_check_tells_what_a_warm_start_takes(train, tmp_path, losses, capsys):
+    train("old", train_steps=2)
+    train("new", warm_start_from=str(tmp_path / "old"), check=True)
+    assert "taken whole: " in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "axis"), [("text/words/embedding", 0), ("class_label/words/kernel", 1)]
 )

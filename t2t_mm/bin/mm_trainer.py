@@ -213,11 +213,13 @@ def train(values: flags.FlagValues) -> int:
 
 def _refuse_empty(values: flags.FlagValues) -> None:
     """Refuses --warm_start_from= and the like: what a shell makes of an unset name."""
-    for name in _PASSED_ON:
-        if values[name].present and values[name].value == "":
+    shared = ("tmp_dir", "t2t_usr_dir", "gin_file", "gin_binding")
+    for name in (*_PASSED_ON, *shared):
+        if values[name].present and values[name].value in ("", [""]):
             raise ValueError(
-                f"--{name}= came without a value; expected {values[name].help}. Give "
-                "one, or leave the flag out."
+                f"--{name}= came without a value; expected "
+                f"{values[name].help.partition(';')[0]}. Give one, or leave the flag "
+                "out."
             )
 
 

@@ -33,13 +33,23 @@ def build_model(
       TypeError: if the hparams are another model's, or a modality cannot be what a
         problem wants of it.
     """
-    model_class = models.get(name)
-    if not isinstance(hparams, model_class.hparams_class):
-        raise TypeError(
-            f"Model '{name}' came with {type(hparams).__name__}; expected "
-            f"{model_class.hparams_class.__name__}. Choose a set of that class "
-            "with --hparams_set; mm-registry lists them."
-        )
-    model = model_class(hparams, problems, vocabularies, name=name)
+    model = model_class(name, hparams)(hparams, problems, vocabularies, name=name)
     model.build()
     return model
+
+
+def model_class(name: str, hparams: HParams) -> "type[Model]":
+    """Gives the class of a model that has such hparams.
+
+    Raises:
+      UnknownNameError: if there is no such model.
+      TypeError: if the hparams are another model's.
+    """
+    found = models.get(name)
+    if not isinstance(hparams, found.hparams_class):
+        raise TypeError(
+            f"Model '{name}' came with {type(hparams).__name__}; expected "
+            f"{found.hparams_class.__name__}. Choose a set of that class "
+            "with --hparams_set; mm-registry lists them."
+        )
+    return found

@@ -126,6 +126,14 @@ def test_a_signal_shows_in_the_exit_code(trained, number, code):
             [*GIVEN, "--warm_start_from="],
             "--warm_start_from= came without a value;",
         ),
+        ([*GIVEN, "--tmp_dir="], "--tmp_dir= came without a value; expected folder of"),
+        ([*GIVEN, "--t2t_usr_dir="], "--t2t_usr_dir= came without a value; expected f"),
+        ([*GIVEN, "--gin_file="], "--gin_file= came without a value; expected file of"),
+        (
+            [*GIVEN, "--gin_binding="],
+            "--gin_binding= came without a value; expected one gin setting, such as "
+            "train.eval_frequency=500. Give one, or leave the flag out.",
+        ),
         ([*GIVEN, "--strategy="], "--strategy= came without a value; expected devices"),
         ([*GIVEN, "--check", "--profile"], "--profile came with --check or --schedule"),
     ],
