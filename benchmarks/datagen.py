@@ -108,6 +108,10 @@ def write_pairs(pairs: list[tuple[str, str]], folder: str) -> None:
 def measure_alone(folder: str) -> Clock:
     """Gives the CPU seconds of sentencepiece and TensorFlow alone."""
     import sentencepiece
+
+    from t2t_mm.bin import command
+
+    command.start_tensorflow()
     import tensorflow as tf
 
     with open(f"{folder}/train.tsv", encoding="utf-8") as lines:

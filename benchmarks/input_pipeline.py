@@ -12,10 +12,7 @@ the next batch is there (target: under 2 %), each problem by itself.
 
 import argparse
 import itertools
-import os
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 PADDING_TARGET, WAITING_TARGET = 0.15, 0.02
 SEED, WARM_UP_STEPS = 1, 3
@@ -106,6 +103,8 @@ def main():
     asked = parser.parse_args()
 
     from t2t_mm.bin import command
+
+    command.start_tensorflow()
     from t2t_mm.configuration import named_hparams
     from t2t_mm.mixture import get_problems, parse_problems
 

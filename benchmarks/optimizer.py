@@ -8,11 +8,14 @@ Both update the same variables with the same gradients, clipped, on this machine
 import sys
 import time
 
-import keras
-import tensorflow as tf
+from t2t_mm.bin import command
 
-from t2t_mm.fused_adam import FusedAdam
-from t2t_mm.optimizers import clip_by_global_norm
+command.start_tensorflow()  # what it says of GPUs that are not there is held back
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from t2t_mm.fused_adam import FusedAdam  # noqa: E402
+from t2t_mm.optimizers import clip_by_global_norm  # noqa: E402
 
 SHAPES = [(128, 128), (128,), (3, 128)]
 NUM_UPDATES = 50

@@ -7,7 +7,7 @@ kept with a run: it may go on with other numbers of threads.
 from absl import flags
 
 INTRA, INTER = "intra_op_parallelism_threads", "inter_op_parallelism_threads"
-# TensorFlow starts as many at once, whatever there are of processors: 100,000 hang.
+# TensorFlow starts them all, used or not: 10,000 of both kinds took 13 CPU-seconds.
 MOST = 1024
 
 
