@@ -197,7 +197,8 @@ def main():
             choices = rows * asked.length * hparams.experts_per_position
             useful = 12e-9 * choices * hparams.hidden_size * hparams.expert_size
         shares = block.gflop / wall / of_wall, block.gflop / cpu / of_cpu
-        verdict = f"  (aim: {AIM:.0%})" if is_bound else ""
+        verdict = "met" if shares[0] >= AIM else "missed"
+        verdict = f"  target at least {AIM:.0%}: {verdict}" if is_bound else ""
         print(
             f"{name:<24}{block.gflop:>8.1f}{1e3 * wall:>9.1f}{shares[0]:>8.1%}"
             f"{shares[1]:>10.1%}{useful / wall / of_wall:>8.1%}{verdict}",

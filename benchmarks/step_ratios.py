@@ -144,8 +144,8 @@ def precision(asked):
     known = [flag for flag in BFLOAT16_FLAGS if flag in processor_flags()]
     verdict = "met" if 1 / wall >= 1.5 else "missed"
     print(
-        f"  bfloat16 is {1 / wall:.2f} times as fast, {1 / cpu:.2f} by CPU time; aim "
-        f"at base size with AMX: at least 1.50: {verdict}; this processor has "
+        f"  bfloat16 is {1 / wall:.2f} times as fast, {1 / cpu:.2f} by CPU time; "
+        f"target at base size with AMX, at least 1.50: {verdict}; this processor has "
         f"{' and '.join(known) or 'neither ' + ' nor '.join(BFLOAT16_FLAGS)}"
     )
     for name, run in zip(names, runs, strict=True):
