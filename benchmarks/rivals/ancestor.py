@@ -226,11 +226,12 @@ def ours(name, path, precision, shards=None):
         to train on the ancestor's.
     """
     begin = time.perf_counter()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from t2t_mm.bin import command
+
+    command.start_tensorflow()
     import keras
     import numpy as np
 
-    from t2t_mm.bin import command
     from t2t_mm.configuration import named_hparams, override, parse_overrides
     from t2t_mm.input_pipeline import batch_signature
     from t2t_mm.made_up_batches import made_up_problem
