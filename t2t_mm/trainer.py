@@ -12,6 +12,7 @@ saved, `checkpoints`; what is said, `training_log`.
 """
 
 import math
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class TrainingResult:
     Args:
       step: updates done.
       evaluations: the last evaluation, by problem; empty where none was made.
-      signal: number of the signal that ended it early, or None.
+      signal: number of the signal that ended it early, or None; SIGTERM where the
+        signal came to another worker.
       stopped_early: whether it ended because evaluations no longer got better.
     """
 
@@ -234,7 +236,7 @@ def train(
         configuration.save_operative_gin(output_dir)
         configuration.refuse_unused_gin_bindings()
     return TrainingResult(
-        state.step, run.examination.results, interruption.signal, run.is_patience_over
+        state.step, run.examination.results, run.signal, run.is_patience_over
     )
 
 
@@ -284,6 +286,7 @@ class _Run:
         )
         self._batches: dict[str, Iterator] = {}
         self.is_patience_over = self._has_no_patience()
+        self.signal: int | None = None
 
     def train_until(self, deadline: float) -> None:
         """Trains until the last step or a reason to stop before; then all is saved."""
@@ -306,7 +309,10 @@ class _Run:
         if self.profile:
             self.profile.stop()
         self.callbacks.end()
-        if self._anybody(bool(self.interruption) or self.callbacks.wants_stop):
+        if self._anybody(bool(self.interruption)):
+            # All workers end alike: what starts runs again must start all of them.
+            self.signal = self.interruption.signal or signal.SIGTERM
+        if self.signal or self._anybody(self.callbacks.wants_stop):
             self._write_log()
             self._say_saved(self.checkpoints.save())
 

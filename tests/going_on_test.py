@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 
-from t2t_mm import checkpoints, training_log
+from t2t_mm import checkpoints, trainer, training_log
 from tests.made.quick_runs import (
     check_equal_runs,
     lines_of,
@@ -69,6 +69,18 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(
     for key in expected:
         if key.startswith(("model", "optimizer")):
             np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
+
+
+def test_a_signal_to_another_worker_ends_this_one_alike(
+    train_quickly, tmp_path, monkeypatch, cheap_evaluation
+):
+    def anybody(run, flag):
+        return flag or run.state.step == 5
+
+    monkeypatch.setattr(trainer._Run, "_anybody", anybody)
+    result = train_quickly()
+    assert (result.step, result.signal) == (5, signal.SIGTERM)
+    assert checkpoints.newest_checkpoint(str(tmp_path / "run")).endswith("ckpt-5")
 
 
 def test_ctrl_c_before_an_evaluation_leaves_it_to_the_next_call(

@@ -131,6 +131,12 @@ def test_two_workers_learn_what_one_learns_and_a_lost_one_is_said_at_once(
     step = int(newest.rpartition("-")[2])
     assert step >= STEPS + 10
 
-    more = (f"--train_steps={step + 2}", "--eval_frequency=0")
-    check_all_ended_well(start(2, "both", *more), tmp_path, "both")
-    assert f"from step {step} to {step + 2}" in output_of(tmp_path, "both", 0)
+    chief, other = start(2, "both", *endless)
+    wait_for_step(tmp_path / "both", step + 15, [chief, other])
+    assert f"from step {step} to 100000" in output_of(tmp_path, "both", 0)
+    other.send_signal(signal.SIGTERM)
+    # Both end as one that got it, so that whatever starts runs again starts both.
+    for index, worker in enumerate((chief, other)):
+        code = 128 + signal.SIGTERM
+        assert worker.wait() == code, output_of(tmp_path, "both", index)
+    assert "Run the same command again to go on" in output_of(tmp_path, "both", 0)
