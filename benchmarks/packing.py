@@ -19,10 +19,8 @@ that other jobs on the machine disturb all alike. Columns:
 """
 
 import argparse
-import os
+import dataclasses
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 SEED, WARM_UP_STEPS = 1, 2
 
@@ -64,8 +62,9 @@ class Packing:
         key = (SEED, 0, batch_plan.problem_key(problem))
         plan = batch_plan.training_plan(index, rows, limits, key)
         self.examples = len(rows) / len(plan)
-        self.padding = batch_plan.padding_share(index, plan, limits)
-        self.apart = batch_plan.padding_share(index, plan)
+        apart = dataclasses.replace(limits, pack_length=0)
+        self.padding = batch_plan.epoch_padding(index, plan, limits).together
+        self.apart = batch_plan.epoch_padding(index, plan, apart).together
 
     def step(self, is_counted):
         """Makes one step; its batch is read before the clock starts."""
@@ -91,6 +90,8 @@ def main():
     asked = parser.parse_args()
 
     from t2t_mm.bin import command
+
+    command.start_tensorflow()
     from t2t_mm.configuration import named_hparams, override, parse_overrides
     from t2t_mm.mixture import get_problems, parse_problems
 

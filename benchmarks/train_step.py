@@ -14,7 +14,10 @@ input pipeline; without --data_dir on made-up batches, and the table says so. Co
   examples/s    per second of wall time
   tokens/s      real target positions per second of wall time, padding not counted
   /CPU-s        the same per second of CPU time, which other jobs disturb least
-  pad in, out   share of padded positions of inputs and of targets
+  pad in, out   share of positions that are padding, of inputs and of targets, in the
+                worst of five epochs (`input_pipeline.py` counts the same); from the
+                index, not from the few batches timed, so none without --data_dir
+  pad both      the same of the positions of both together
   GFLOP         of a step, see below
   peak          share of the matmul peak that was measured in the same process
   CPU peak      the same, both per CPU-second: what counts while other jobs run
@@ -24,8 +27,7 @@ that it has on the batches timed (so the experts' empty slots and padding count)
 per multiply-add, times 3 for forward and backward pass. All else is left out.
 
 After the table, what there are targets for: the time until each problem has made its
-first step, and padding; a few batches say little of padding, `input_pipeline.py` counts
-it over an epoch. Ratios (experts, precision, memory, PyTorch): `step_ratios.py`;
+first step, and padding. Ratios (experts, precision, memory, PyTorch): `step_ratios.py`;
 `rivals/ancestor.py` has the ancestor's, `blocks.py` the share of the peak by block.
 """
 
@@ -38,15 +40,19 @@ import subprocess
 import sys
 import time
 
+import input_pipeline as pipeline_of  # this folder's
+
 COLUMNS = (
     "problem|examples|first s|ms|CPU ms|examples/s|tokens/s|/CPU-s|pad in|pad out"
-    "|GFLOP|peak|CPU peak"
+    "|pad both|GFLOP|peak|CPU peak"
 ).split("|")
 WARM_STEPS = 2
 WARM_SECONDS = 30  # no more of them after that: a step may take minutes
 # Where there is no data: positions of a text, seconds of a sound.
 MADE_UP_TOKENS, MADE_UP_SECONDS = 17, 4.0
 PEAK_SIZE, PEAK_SECONDS = 1536, 1.0
+PADDING = {"pad in": "inputs", "pad out": "targets", "pad both": "both together"}
+NOT_COUNTED = "-"
 MOST_START_UP, MOST_PADDING = 60, 15  # seconds until all have stepped; percent
 
 
@@ -243,16 +249,9 @@ def measure(state, steps, problem, batches, peaks):
     cpu = (time.process_time() - cpu) / len(batches)
     count = forward_multiply_adds(state.model, problem, batch_signature(problem))
     gflop = 6e-9 * sum(float(count(batch)) for batch in batches) / len(batches)
-    masks = {
-        name: [np.asarray(batch[f"{name}_mask"]) for batch in batches]
-        for name in ("inputs", "targets")
-    }
-    real = sum(mask.sum() for mask in masks["targets"]) / len(batches)
-    examples = sum(len(mask) for mask in masks["targets"]) / len(batches)
-    padding = {
-        name: 1 - sum(m.sum() for m in values) / sum(m.size for m in values)
-        for name, values in masks.items()
-    }
+    masks = [np.asarray(batch["targets_mask"]) for batch in batches]
+    real = sum(mask.sum() for mask in masks) / len(batches)
+    examples = sum(len(mask) for mask in masks) / len(batches)
     wall = sum(walls) / len(batches)
     return {
         "problem": problem.name,
@@ -263,8 +262,6 @@ def measure(state, steps, problem, batches, peaks):
         "examples/s": round(examples / wall, 1),
         "tokens/s": round(real / wall),
         "/CPU-s": round(real / cpu),
-        "pad in": f"{padding['inputs']:.1%}",
-        "pad out": f"{padding['targets']:.1%}",
         "GFLOP": round(gflop, 2),
         "peak": f"{gflop / wall / peaks[0]:.1%}",
         "CPU peak": f"{gflop / cpu / peaks[1]:.1%}",
@@ -289,13 +286,26 @@ def show_targets(rows, built):
         f"network built and the first step of all {len(rows)} problems done after "
         f"{first:.1f} s; target under {MOST_START_UP} s: {verdict}"
     )
-    for name, feature in (("pad in", "inputs"), ("pad out", "targets")):
+    if any(row["pad in"] == NOT_COUNTED for row in rows):
+        print("padding: not counted, since no --data_dir was given")
+        return
+    for name, feature in PADDING.items():
         row = max(rows, key=lambda row: float(row[name].rstrip("%")))
-        verdict = "met" if float(row[name].rstrip("%")) < MOST_PADDING else "missed"
-        print(
-            f"padding of {feature} in these batches: at most {row[name]}, of "
-            f"{row['problem']}; target under {MOST_PADDING} %: {verdict}"
-        )
+        text = f"padding of {feature} over an epoch: at most {row[name]}, of "
+        print(text + row["problem"], end="")
+        if name != "pad both":
+            met = float(row[name].rstrip("%")) < MOST_PADDING
+            verdict = "met" if met else "missed"
+            print(f"; target under {MOST_PADDING} %: {verdict}", end="")
+        print()
+
+
+def padding_columns(problem, data_dir, hparams):
+    """Gives the columns of a problem's padding."""
+    if not data_dir:
+        return dict.fromkeys(PADDING, NOT_COUNTED)
+    shares = pipeline_of.padding(problem, data_dir, hparams)
+    return {name: f"{n:.1%}" for name, n in zip(PADDING, shares, strict=True)}
 
 
 def run_one(asked):
@@ -344,6 +354,7 @@ def run_one(asked):
     for problem in problems:
         batches = batches_of(problem, hparams, asked.data_dir, sizes, asked.steps)
         rows.append(measure(state, steps, problem, batches, peaks))
+        rows[-1] |= padding_columns(problem, asked.data_dir, hparams)
         print(f"{problem.name}: {rows[-1]['ms']} ms", file=sys.stderr, flush=True)
     show(rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

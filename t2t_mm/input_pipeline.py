@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from t2t_mm import batch_plan
+from t2t_mm.batch_cuts import BatchLimits, shared_rows
 from t2t_mm.configuration import HParams
 from t2t_mm.packing import packed_batch, packed_signature
 from t2t_mm.problem import AUDIO, IMAGE, TEXT, Feature, Problem
@@ -58,13 +59,13 @@ def training_batches(
     reader = SplitReader(problem, "train", data_dir)
     limits = batch_plan.batch_limits(problem, hparams)
     rows = _rows_to_train(problem, reader.index, hparams)
-    order = batch_plan.least_padding(reader.index, rows, limits)
+    orders = batch_plan.least_padding(reader.index, rows, limits)
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
         epoch, done = (int(number) for number in start)
         while True:
             key = (seed, epoch, batch_plan.problem_key(problem))
-            plan = batch_plan.training_plan(reader.index, rows, limits, key, order)
+            plan = batch_plan.training_plan(reader.index, rows, limits, key, orders)
             for place in range(done, len(plan)):
                 last = place + 1 == len(plan)
                 position = (epoch + 1, 0) if last else (epoch, place + 1)
@@ -90,7 +91,7 @@ def training_batches(
 
 
 def read_batch(
-    reader: SplitReader, rows: np.ndarray, limits: batch_plan.BatchLimits
+    reader: SplitReader, rows: np.ndarray, limits: BatchLimits
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads a batch of a plan.
 
@@ -101,7 +102,7 @@ def read_batch(
     shared = np.arange(len(rows), dtype=np.int32)
     if limits.pack_length:
         lengths = reader.index[rows, batch_plan.LENGTHS :].tolist()
-        shared = np.array(batch_plan.shared_rows(lengths, limits), np.int32)
+        shared = np.array(shared_rows(lengths, limits), np.int32)
         order = np.argsort(shared, kind="stable")
         rows, shared = rows[order], shared[order]
     return reader.read(rows), shared
@@ -111,7 +112,7 @@ def training_batch(
     problem: Problem,
     records: tf.Tensor,
     rows: tf.Tensor,
-    limits: batch_plan.BatchLimits,
+    limits: BatchLimits,
 ) -> dict[str, tf.Tensor]:
     """Makes a batch of what `read_batch` gave; runs eagerly and inside tf.data."""
     batch = parse_batch(problem, records)
@@ -347,9 +348,10 @@ def describe_batches(problem: Problem, data_dir: str, hparams: HParams) -> str:
     else:
         size = f"{hparams.batch_examples} examples"
     dropped = len(index) - len(rows)
+    padding = batch_plan.epoch_padding(index, plan, limits)
     return (
-        f"{len(rows):,} examples in {len(plan):,} batches of {size}, "
-        f"padding {batch_plan.padding_share(index, plan, limits):.1%}"
+        f"{len(rows):,} examples in {len(plan):,} batches of {size}, padding "
+        f"{padding.inputs:.1%} of inputs and {padding.targets:.1%} of targets"
         + (f", packed in rows of {limits.pack_length}" if limits.pack_length else "")
         + (f", {dropped:,} over-long examples left out" if dropped else "")
     )

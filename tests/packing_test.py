@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm import batch_plan, input_pipeline, laws
+from t2t_mm import batch_cuts, batch_plan, input_pipeline, laws
 from t2t_mm.configuration import HParams
 from t2t_mm.layers.segments import apart, segments_of, together
 from t2t_mm.made_up_batches import made_up_batch
@@ -116,9 +116,9 @@ def test_a_batch_is_packed_in_order():
 
 
 def test_each_example_gets_the_first_row_with_room():
-    limits = batch_plan.BatchLimits({0: 20, 1: 20}, 0, {0: 10, 1: 10}, 10)
+    limits = batch_cuts.BatchLimits({0: 20, 1: 20}, 0, {0: 10, 1: 10}, 10)
     lengths = [(6, 1), (5, 1), (4, 1), (1, 9), (4, 1), (1, 1)]
-    assert batch_plan.shared_rows(lengths, limits) == [0, 1, 0, 1]
+    assert batch_cuts.shared_rows(lengths, limits) == [0, 1, 0, 1]
 
 
 PACKED = HParams(batch_tokens=97, max_length=30, pack_length=40)
@@ -173,17 +173,17 @@ def test_packing_leaves_less_padding():
         hparams = HParams(batch_tokens=307, max_length=30, pack_length=pack_length)
         limits = batch_plan.batch_limits(TRANSLATE, hparams)
         plan = batch_plan.training_plan(index, np.arange(3001), limits, (1, 0))
-        shares.append(batch_plan.padding_share(index, plan, limits))
-    assert shares[1] < shares[0]
+        shares.append(batch_plan.epoch_padding(index, plan, limits))
+    assert shares[1].together < shares[0].together
     # By hand: of each batch the widest row times the rows, against what is real.
-    real = padded = 0.0
+    real = padded = np.zeros(2)
     for rows in plan:
-        numbers = np.array(batch_plan.shared_rows(lengths[rows].tolist(), limits))
-        for column in (0, 1):
-            sums = np.bincount(numbers, lengths[rows][:, column])
-            real += sums.sum() / sums.max()
-            padded += len(sums)
-    assert shares[1] == pytest.approx(1 - real / padded)
+        numbers = np.array(batch_cuts.shared_rows(lengths[rows].tolist(), limits))
+        for_rows = [lengths[rows][numbers == row].sum(0) for row in set(numbers)]
+        real = real + np.sum(for_rows, 0)
+        padded = padded + len(for_rows) * np.max(for_rows, 0)
+    expected = [*(1 - real / padded), 1 - real.sum() / padded.sum()]
+    assert shares[1] == pytest.approx(expected)
 
 
 def test_packed_and_other_problems_train_in_one_run():
