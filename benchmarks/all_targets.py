@@ -38,7 +38,7 @@ MEASURED = {
         "data_dir torch",
     ),
     "torch_multimodel": (
-        "step_ratios.py torch --hparams_set=multimodel_tiny",
+        "step_ratios.py torch --hparams_set=multimodel_tiny --intra_op_threads=1",
         "data_dir torch",
     ),
     "ancestor": (
