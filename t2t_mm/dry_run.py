@@ -20,6 +20,7 @@ from t2t_mm.split_reader import SplitReader
 from t2t_mm.step_errors import memory_explained
 from t2t_mm.train_step import NUMBERS
 from t2t_mm.training_state import TrainingState
+from t2t_mm.warm_start import describe_frozen
 
 NUM_STEPS = 2
 NUM_EXAMPLES = 4
@@ -42,8 +43,9 @@ def check_run(parts: Parts) -> int:
     """
     state, hparams = parts.state, parts.settings.hparams
     print(describe_parameters(state))
-    if parts.origin:
-        print(parts.origin)
+    for words in (describe_frozen(state.model, hparams.freeze), parts.origin):
+        if words:
+            print(words)
     for problem in parts.problems.values():
         for batch in _two_batches(problem, parts.settings):
             with memory_explained(problem.name, hparams, batch):

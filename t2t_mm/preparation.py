@@ -19,7 +19,13 @@ from t2t_mm.run_settings import Settings, save_run
 from t2t_mm.step_errors import size_explained
 from t2t_mm.train_step import TrainSteps, check_updates
 from t2t_mm.training_state import TrainingState
-from t2t_mm.warm_start import compiled, find_weights, freeze, warm_start
+from t2t_mm.warm_start import (
+    compiled,
+    describe_frozen,
+    find_weights,
+    freeze,
+    warm_start,
+)
 
 
 @dataclass(frozen=True)
@@ -249,4 +255,5 @@ def describe(parts: Parts) -> str:
         )
         share = parts.rates[problem.name]
         lines.append(f"  {problem.name}, {share:.1%} of the steps: {batches}")
-    return "\n".join([*lines, parts.origin]).rstrip()
+    lines += [describe_frozen(parts.state.model, settings.hparams.freeze), parts.origin]
+    return "\n".join(line for line in lines if line)

@@ -7,6 +7,7 @@ taught. Only the network's weights are taken: step, optimizer and data start ane
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -100,8 +101,23 @@ def compiled(pattern: str) -> re.Pattern:
     except re.error as error:
         raise ValueError(
             f"hparam 'freeze' is {pattern!r}, no regular expression ({error}); "
-            "expected one such as modalities/text|encoder. Correct it."
+            "expected one such as /text/|encoder. Correct it."
         ) from error
+
+
+def describe_frozen(model: keras.layers.Layer, pattern: str) -> str:
+    """Says which parts of a network `freeze` kept; nothing without a pattern."""
+    if not pattern:
+        return ""
+    found = [
+        one.path
+        for one in model.variables
+        if re.search(pattern, one.path)
+        and not (one.trainable or tf.as_dtype(one.dtype).is_integer)
+    ]
+    parts = Counter("/".join(path.split("/")[1:2]) or path for path in found)
+    listed = ", ".join(f"{part} ({number})" for part, number in parts.items())
+    return f"{len(found)} variables stay as they are: {listed}"
 
 
 def warm_start(

@@ -172,7 +172,9 @@ def test_a_warm_start_takes_the_weights_and_freezing_keeps_them(
         freeze="text/|encoder",
         progress=True,
     )
-    assert "taken whole" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "taken whole" in shown
+    assert "15 variables stay as they are: text (2), encoder1 (11), encoder_" in shown
     old, new = (
         weights_of(checkpoints.newest_checkpoint(str(tmp_path / run)))
         for run in ("old", "new")
