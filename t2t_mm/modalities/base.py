@@ -87,7 +87,7 @@ class Modality(keras.layers.Layer):
         """Gives logits, float32 [..., V], for representations [..., D]."""
         raise TypeError(self._cannot("targets"))
 
-    def losses(
+    def cross_entropy(
         self,
         x: tf.Tensor,
         labels: tf.Tensor,

@@ -111,10 +111,10 @@ class TextModality(Modality):
         """Gives logits over the vocabulary, or over its bytes for spelled text."""
         return self.nets[feature.vocabulary].logits(x, _size(feature))
 
-    def losses(self, x, labels, *, feature, label_smoothing, mask):
+    def cross_entropy(self, x, labels, *, feature, label_smoothing, mask):
         """Gives the losses; map and softmax in one, unless a subclass has its `top`."""
         if type(self).top is not TextModality.top:
-            return super().losses(
+            return super().cross_entropy(
                 x, labels, feature=feature, label_smoothing=label_smoothing, mask=mask
             )
         matrix, bias = self.nets[feature.vocabulary].map_back(_size(feature))

@@ -343,7 +343,9 @@ class Model(keras.layers.Layer):
             h, labels, real = _real_positions(h, batch["targets"], mask)
         auxiliary_loss = self._alignment_loss(problem, batch, source, training=training)
         statistics = statistics | more
-        loss_sum, weight, correct = self.modalities[problem.targets.modality].losses(
+        loss_sum, weight, correct = self.modalities[
+            problem.targets.modality
+        ].cross_entropy(
             h,
             labels,
             feature=problem.targets,

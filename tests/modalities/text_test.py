@@ -98,6 +98,6 @@ def test_losses_are_of_the_logits_that_a_subclass_gives():
     for modality, factor in ((own, 1), (halved, 2)):
         logits = own.top(x, feature=WORDS).numpy() / factor
         log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        loss, count, _ = modality.losses(x, labels, **options)
+        loss, count, _ = modality.cross_entropy(x, labels, **options)
         np.testing.assert_allclose(loss, -log_p[range(3), labels].sum(), rtol=1e-5)
         assert float(count) == 3
