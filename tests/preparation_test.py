@@ -37,6 +37,10 @@ def test_data_is_made_where_nothing_is_wrong(train_from_nothing):
     [
         ({"model": "transformer"}, "Model 'transformer' came with HParams; expected T"),
         ({"hparams": "optimizer=addam"}, "No optimizer is called 'addam'. Nearest: ad"),
+        (
+            {"hparams_set": "transformer_tiny", "hparams": "num_heads=3"},
+            "num_heads=3 came with hidden_size=128; expected a divisor of it.",
+        ),
         ({"hparams": "schedule=constnt"}, "No schedule factor is called 'constnt'"),
         ({"hparams": "weight_decay=0.1"}, "expected 0, since adam does not decay"),
         ({"hparams": "gradient_conflicts=project"}, "Set gradient_accumulation=2"),

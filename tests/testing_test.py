@@ -117,7 +117,9 @@ class SeesTheFuture(Sum):
 
 
 def losses_of(body):
-    made = body(TransformerHParams(hidden_size=6), [ECHO], SIZES, name="body")
+    made = body(
+        TransformerHParams(hidden_size=6, num_heads=2), [ECHO], SIZES, name="body"
+    )
     made.build()
     return made, lambda batch: made.losses_of("echo", batch, training=False)
 

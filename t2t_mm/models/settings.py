@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from t2t_mm.configuration import HParams, setting
 
+NUM_CONV_STEPS = 4
+
 
 @dataclass(frozen=True)
 class MultiModelHParams(HParams):
@@ -53,6 +55,27 @@ class MultiModelHParams(HParams):
         True, "false: attention is an identity, the mixer sees the inputs' mean"
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.use_attention:
+            refuse_no_divisor(self, "num_heads", of="hidden_size")
+        if self.use_moe:
+            refuse_no_divisor(self, "expert_groups", of="num_experts")
+            if self.experts_per_position > self.num_experts:
+                raise ValueError(
+                    f"experts_per_position={self.experts_per_position} came with "
+                    f"num_experts={self.num_experts}; expected at most as many as "
+                    f"there are. Set experts_per_position={self.num_experts}, or more "
+                    "experts."
+                )
+        for name in ("kernels", "dilations"):
+            if len(given := getattr(self, name)) != NUM_CONV_STEPS:
+                raise ValueError(
+                    f"{name}={given} came, {len(given)} of them; expected "
+                    f"{NUM_CONV_STEPS}, one for each step of a ConvBlock. Set for "
+                    f"example {name}={getattr(MultiModelHParams, name)}."
+                )
+
 
 @dataclass(frozen=True)
 class TransformerHParams(HParams):
@@ -62,3 +85,22 @@ class TransformerHParams(HParams):
     num_decoder_layers: int = setting(4, "layers of the decoder", low=1)
     num_heads: int = setting(8, "attention heads H", low=1)
     filter_size: int = setting(512, "hidden units of the feed-forward layers", low=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        refuse_no_divisor(self, "num_heads", of="hidden_size")
+
+
+def refuse_no_divisor(hparams: HParams, name: str, *, of: str) -> None:
+    """Refuses a setting that does not divide another one.
+
+    Raises:
+      ValueError: names both, and the next smaller divisor.
+    """
+    number, whole = getattr(hparams, name), getattr(hparams, of)
+    if whole % number:
+        nearest = next(one for one in range(number, 0, -1) if whole % one == 0)
+        raise ValueError(
+            f"{name}={number} came with {of}={whole}; expected a divisor of it. Set "
+            f"{name}={nearest}, or a {of} that {number} divides."
+        )

@@ -32,7 +32,7 @@ class Recorder(Model):
 
 @pytest.fixture
 def recorder():
-    hparams = TransformerHParams(hidden_size=6, dropout=0.0)
+    hparams = TransformerHParams(hidden_size=6, num_heads=2, dropout=0.0)
     model = Recorder(hparams, [ECHO, SHOUT, CLASSIFY], SIZES, name="recorder")
     model.build()
     return model
@@ -99,7 +99,9 @@ def test_class_targets_are_one_label_and_nothing_else(recorder):
 
 
 def test_labels_are_smoothed_in_training_only():
-    hparams = TransformerHParams(hidden_size=6, dropout=0.0, label_smoothing=0.3)
+    hparams = TransformerHParams(
+        hidden_size=6, num_heads=2, dropout=0.0, label_smoothing=0.3
+    )
     model = Recorder(hparams, [ECHO], SIZES, name="recorder")
     model.build()
     batch = made_up_batch(ECHO, SIZES)
@@ -111,7 +113,7 @@ def test_labels_are_smoothed_in_training_only():
 
 
 def test_a_model_without_a_body_says_what_is_missing():
-    hparams = TransformerHParams(hidden_size=6)
+    hparams = TransformerHParams(hidden_size=6, num_heads=2)
     empty = Model(hparams, [ECHO], SIZES, name="empty")
     with pytest.raises(TypeError, match="Model must define build_body"):
         empty.build()
