@@ -39,7 +39,7 @@ from t2t_mm.downloads import fetch_all
 from t2t_mm.files import write_array, write_atomically
 from t2t_mm.problem import Problem, get_problem
 from t2t_mm.vocabulary import SubwordVocabulary, load_vocabulary
-from t2t_mm.work_folder import Task, check_folder, work_folder
+from t2t_mm.work_folder import Task, check_folders, work_folder
 
 _PART = "part"
 
@@ -72,10 +72,10 @@ def generate_data(
       Exception: what the runner raises, with the message of the worker.
     """
     problems = [get_problem(name) for name in dict.fromkeys(problem_names)]
-    check_folder(tmp_dir, "tmp_dir")
+    is_remote = is_address(data_dir)
+    check_folders(tmp_dir=tmp_dir, **({} if is_remote else {"data_dir": data_dir}))
     with contextlib.ExitStack() as stack:
-        if not is_address(data_dir):
-            check_folder(data_dir, "data_dir")
+        if not is_remote:
             stack.enter_context(work_folder(data_dir, Task(), "beam"))
         unfinished, specs = datagen.unfinished_work(
             problems, data_dir, seed, num_shards
@@ -83,7 +83,7 @@ def generate_data(
         if unfinished:
             settings = _Settings(data_dir, tmp_dir, seed, num_shards)
             _run(unfinished, specs, settings, options)
-        if is_address(data_dir):
+        if is_remote:
             return {one.name: _read_manifest(data_dir, one) for one in problems}
         found = {one.name: manifests.check_manifest(data_dir, one) for one in problems}
         for name, manifest in found.items():

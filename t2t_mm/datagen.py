@@ -38,7 +38,7 @@ from t2t_mm.files import write_array
 from t2t_mm.manifests import check_manifest, read_manifest
 from t2t_mm.problem import Problem, get_problem
 from t2t_mm.raw_splits import RawSplit
-from t2t_mm.work_folder import Task, check_folder, work_folder
+from t2t_mm.work_folder import Task, check_folders, work_folder
 from t2t_mm.workers import Workers, available_cores
 
 __all__ = ["Task", "check_manifest", "generate_data", "read_manifest"]
@@ -107,8 +107,7 @@ def generate_data(
     """
     problems = [get_problem(name) for name in dict.fromkeys(problem_names)]
     task = task or Task()
-    check_folder(data_dir, "data_dir")
-    check_folder(tmp_dir, "tmp_dir")
+    check_folders(data_dir=data_dir, tmp_dir=tmp_dir)
     job = _job_name(problems, seed, num_shards)
     with work_folder(data_dir, task, job) as folder:
         settings = _Settings(

@@ -53,22 +53,41 @@ class Task:
         return things[begin:] + things[:begin]
 
 
-def check_folder(path: str, flag: str) -> None:
-    """Makes a folder, unless it is there.
+def check_folders(**paths: str) -> None:
+    """Makes folders, unless they are there; all of them or none.
+
+    Args:
+      **paths: by the flag that names each.
 
     Raises:
-      OSError: if it cannot be written to.
+      OSError: if one cannot be written to; what was made is removed again.
     """
-    probe = os.path.join(path, f".writable-{os.getpid()}")
-    try:
-        os.makedirs(path, exist_ok=True)
-        write_atomically(probe, b"")
-        os.remove(probe)
-    except OSError as error:
-        raise OSError(
-            f"--{flag}={path} cannot be written ({error.strerror}); a folder was "
-            "expected that you may write to and that has room. Choose another."
-        ) from error
+    made: list[str] = []
+    for flag, path in paths.items():
+        probe = os.path.join(path, f".writable-{os.getpid()}")
+        made += _missing_folders(path)
+        try:
+            os.makedirs(path, exist_ok=True)
+            write_atomically(probe, b"")
+            os.remove(probe)
+        except OSError as error:
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+            raise OSError(
+                f"--{flag}={path} cannot be written ({error.strerror}); a folder was "
+                "expected that you may write to and that has room. Choose another."
+            ) from error
+
+
+def _missing_folders(path: str) -> list[str]:
+    """Gives the folders of a path that are not there, the outermost first."""
+    missing = []
+    path = os.path.abspath(path)
+    while not os.path.lexists(path):
+        missing.insert(0, path)
+        path = os.path.dirname(path)
+    return missing
 
 
 @contextlib.contextmanager

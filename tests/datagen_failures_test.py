@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from t2t_mm import workers
+from t2t_mm import datagen, workers
 from tests.made.data import NAMES, contents, fail_after, generate, wait_for
 
 
@@ -79,6 +79,21 @@ def test_a_folder_that_cannot_be_written_is_named(small_problems, tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(OSError, match=r"--data_dir=.*data cannot be written"):
         generate(tmp_path)
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "old"])
+def test_no_new_folder_stays_if_another_cannot_be_written(
+    small_problems, tmp_path, is_there
+):
+    (tmp_path / "tmp").write_text("a file")
+    if is_there:
+        (tmp_path / "data").mkdir()
+    data_dir = str(tmp_path / "data" / "of" / "mine")
+    downloads = str(tmp_path / "tmp" / "downloads")
+    with pytest.raises(OSError, match="--tmp_dir=.*downloads cannot be written .*; a "):
+        datagen.generate_data(["small_colours"], data_dir, downloads)
+    left = [os.path.relpath(path, tmp_path) for path in tmp_path.rglob("*")]
+    assert sorted(left) == ["data", "tmp"][1 - is_there :]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no lock there")
