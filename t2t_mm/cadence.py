@@ -53,6 +53,11 @@ class Cadence:
                 f"eval_frequency is {self.eval_frequency}; expected 0 (at the end "
                 "only) or a number of steps. Set --eval_frequency=1000."
             )
+        if self.eval_examples is not None and self.eval_examples < 1:
+            raise ValueError(
+                f"eval_examples is {self.eval_examples}; expected 1 or more of each "
+                "problem. Set it to None, as --eval_examples=0 does, for all."
+            )
         if self.max_minutes is not None and not 0 < self.max_minutes < math.inf:
             raise ValueError(
                 f"max_minutes is {self.max_minutes:g}; expected a time above 0. Leave "

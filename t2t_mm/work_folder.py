@@ -82,7 +82,7 @@ def check_folders(**paths: str) -> None:
 
 def _missing_folders(path: str) -> list[str]:
     """Gives the folders of a path that are not there, the outermost first."""
-    missing = []
+    missing: list[str] = []
     path = os.path.abspath(path)
     while not os.path.lexists(path):
         missing.insert(0, path)

@@ -145,6 +145,13 @@ def test_a_time_that_is_none_is_refused(minutes):
         Cadence(8, 3, None, 2, minutes)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_an_evaluation_of_nothing_is_refused(number):
+    """As `train(eval_examples=0)` in Python; the flag's 0 is None here."""
+    with pytest.raises(ValueError, match=f"eval_examples is {number}; expected 1 or m"):
+        Cadence(8, 3, number, 2, None)
+
+
 def test_evaluations_come_at_multiples_and_at_the_end():
     cadence = Cadence(8, 3, None, 2, None)
     assert [s for s in range(9) if cadence.is_evaluation(s)] == [3, 6, 8]

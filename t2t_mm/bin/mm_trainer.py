@@ -81,6 +81,11 @@ _OTHER_SCHEDULES = {
         "mm-trainer --strategy=multi_worker on every machine; no servers are needed"
     ),
 }
+# What only evaluations read; --eval_frequency says when to save, too.
+_OF_EVALUATIONS = (
+    "eval_examples keep_best_metric eval_early_stopping_steps "
+    "eval_early_stopping_metric eval_early_stopping_metric_delta"
+).split()
 # Flags that go to `trainer.train` under their own name, where they are given.
 _PASSED_ON = (
     "output_dir model hparams_set hparams problem data_dir train_steps random_seed "
@@ -190,6 +195,8 @@ def train(values: flags.FlagValues) -> int:
     _refuse_empty(values)
     command.load_zoo(values.t2t_usr_dir)
     from_schedule = _read_schedule(values.schedule)
+    if not from_schedule.get("evaluate", True):
+        _refuse_unread(values)
     _check_names(values)
     command.start_tensorflow(values)
     from t2t_mm import trainer
@@ -242,6 +249,17 @@ def _read_schedule(name: str | None) -> dict[str, bool]:
             "Leave it out to train and evaluate."
         )
     return _SCHEDULES[name]
+
+
+def _refuse_unread(values: flags.FlagValues) -> None:
+    """Refuses flags of evaluations where none are made."""
+    unread = [f"--{name}" for name in _OF_EVALUATIONS if values[name].present]
+    if unread:
+        raise ValueError(
+            f"{' '.join(unread)} came with --schedule={values.schedule}, which never "
+            "evaluates; expected a flag that something reads. Leave out "
+            f"--schedule={values.schedule} to evaluate, or else {' '.join(unread)}."
+        )
 
 
 def _check_names(values: flags.FlagValues) -> None:

@@ -112,6 +112,23 @@ def test_a_signal_shows_in_the_exit_code(trained, number, code):
         ([*GIVEN, "--schedule=evaluate"], "Use mm-eval --split=dev"),
         ([*GIVEN, "--schedule=run_std_server"], "--strategy=multi_worker on every"),
         ([*GIVEN, "--schedule=trian"], "expected one of continuous_train_and_eval"),
+        (
+            [*GIVEN, "--schedule=train", "--eval_examples=5"],
+            "--eval_examples came with --schedule=train, which never evaluates; "
+            "expected a flag that something reads. Leave out --schedule=train to "
+            "evaluate, or else --eval_examples.",
+        ),
+        (
+            [
+                *(*GIVEN, "--schedule=train", "--keep_best_metric=loss"),
+                *("--eval_early_stopping_steps=5", "--eval_frequency=5"),
+                *("--eval_early_stopping_metric=bleu",),
+                *("--eval_early_stopping_metric_delta=0.1",),
+            ],
+            "mm-trainer: --keep_best_metric --eval_early_stopping_steps "
+            "--eval_early_stopping_metric --eval_early_stopping_metric_delta came with "
+            "--schedule=train, which",
+        ),
         ([*GIVEN, "--worker_gpu=4"], "Use --strategy=mirrored for several GPUs"),
         ([*GIVEN, "--use_tpu"], "Use --strategy=tpu"),
         ([*GIVEN, "--ps_replicas=2"], "Parameter servers are gone"),
@@ -165,6 +182,12 @@ def test_schedules_of_tensor2tensor_that_train_are_understood(
     calls, _ = trained
     assert mm_trainer.main([*GIVEN, f"--schedule={schedule}"]) == 0
     assert calls == [{"output_dir": "/tmp/run", "train_steps": 3} | meaning]
+
+
+def test_a_schedule_without_evaluations_says_when_to_save(trained):
+    calls, _ = trained
+    assert mm_trainer.main([*GIVEN, "--schedule=train", "--eval_frequency=7"]) == 0
+    assert (calls[0]["evaluate"], calls[0]["eval_frequency"]) == (False, 7)
 
 
 def test_the_help_shows_the_defaults_of_training(capsys):
