@@ -303,7 +303,7 @@ def _checkpoints_in(folder: str) -> dict[int, str]:
 
 def _restore(path: str, variables: Mapping[str, tf.Variable], only: str = "") -> None:
     with damage_explained(path):
-        saved = _saved_shapes(path, only)
+        saved = saved_shapes(path, only)
         _check_same_variables(path, variables, saved)
         checkpoint = tf.train.Checkpoint(**variables)
         checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
@@ -325,7 +325,8 @@ def damage_explained(path: str) -> Iterator[None]:
         ) from error
 
 
-def _saved_shapes(path: str, only: str) -> dict[str, tuple[int, ...]]:
+def saved_shapes(path: str, only: str) -> dict[str, tuple[int, ...]]:
+    """Gives the shape of each variable that a checkpoint holds, as `saved_names`."""
     shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
     names = saved_names(path, only=only)
     return {name: tuple(shapes[key]) for name, key in names.items()}

@@ -1,5 +1,6 @@
 """What a run needs before its first step: data, network, optimizer, a description."""
 
+import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from t2t_mm.step_errors import size_explained
 from t2t_mm.train_step import TrainSteps, check_updates
 from t2t_mm.training_state import TrainingState
 from t2t_mm.warm_start import (
+    check_weights,
     compiled,
     describe_frozen,
     find_weights,
@@ -83,6 +85,8 @@ def prepare(
     check_rule(rates, temperature)
     if warm_start_from:
         find_weights(warm_start_from)
+    if tmp_dir is not None and (settings.hparams.freeze or warm_start_from):
+        check_weights_and_paths(settings, problems, warm_start_from)
     num_examples = prepare_data(
         problems, settings.data_dir, tmp_dir, progress, distribution
     )
@@ -136,6 +140,28 @@ def check_settings(
         takes_packed_rows=network.takes_packed_rows,
         has_static_shapes=distribution.has_static_shapes,
     )
+
+
+def check_weights_and_paths(
+    settings: Settings, problems: Sequence[Problem], warm_start_from: str | None
+) -> None:
+    """Checks what needs a network, while the vocabularies are yet to be made.
+
+    Raises:
+      ValueError: if hparam `freeze` finds nothing, or all, of the network's variables,
+        or nothing of the weights to start from can fit.
+    """
+    names = vocabulary.text_vocabulary_names(problems)
+    words = {name: vocabulary.ByteVocabulary(name) for name in names}
+    sizes = vocabulary.vocabulary_sizes(problems, words)
+    with size_explained(settings.hparams):
+        model = build_model(settings.model, settings.hparams, problems, sizes)
+    freeze(model, settings.hparams.freeze)
+    if warm_start_from:
+        check_weights(model, warm_start_from)
+    # Layers know each other in circles; their weights would stay for a while.
+    del model
+    gc.collect()
 
 
 def prepare_data(

@@ -32,7 +32,7 @@ class WarmStart:
       matched: variables that were taken whole.
       remapped: variables of which the rows of known words or labels were taken.
       new: variables that the other run has not.
-      misfits: variables that have another shape there, which says more.
+      misfits: variables that have another shape there, or none of the words.
       left: weights of the other run that have no place here.
     """
 
@@ -49,7 +49,7 @@ class WarmStart:
             ("taken whole", self.matched),
             ("taken by word or label", self.remapped),
             ("new, made from the seed", self.new),
-            ("of another shape, made from the seed", self.misfits),
+            ("of another shape or for other words, made from the seed", self.misfits),
             ("left, no place for them here", self.left),
         ):
             if names:
@@ -149,7 +149,7 @@ def warm_start(
     for name, variable in flat_map(MODEL, model.variables).items():
         if variable.dtype.is_integer:
             continue
-        short = name.removeprefix(f"{MODEL}/")
+        short = _short(name)
         if name not in saved:
             found.new.append(short)
             continue
@@ -166,14 +166,41 @@ def warm_start(
         names.append(short)
         if value is not None:
             variable.assign(value)
-    found.left = [name.removeprefix(f"{MODEL}/") for name in saved]
+    found.left = [_short(name) for name in saved]
     if not found.matched and not found.remapped:
-        raise ValueError(
-            f"Nothing of {path} fits the new model; expected a model of the same kind "
-            f"and size. It has {', '.join(found.left[:NUM_SHOWN])}; use its --model "
-            "and --hparams_set, or leave --warm_start_from out."
-        )
+        raise _misfit(path, checkpoints.saved_shapes(path, f"{MODEL}/"))
     return found.describe(path)
+
+
+def check_weights(model: keras.layers.Layer, source: str) -> None:
+    """Refuses weights of another model, before the sizes of vocabularies are known.
+
+    Args:
+      model: built for the run's problems, with vocabularies of any size.
+      source: as of `warm_start`.
+
+    Raises:
+      ValueError: as `warm_start`, if no variable has the name of another.
+    """
+    path, _ = find_weights(source)
+    with checkpoints.damage_explained(path):
+        saved = checkpoints.saved_shapes(path, f"{MODEL}/")
+    if saved.keys().isdisjoint(flat_map(MODEL, model.variables)):
+        raise _misfit(path, saved)
+
+
+def _misfit(path: str, saved: Mapping[str, Sequence[int]]) -> ValueError:
+    some = list(saved.items())[:NUM_SHOWN]
+    listed = ", ".join(f"{_short(name)} {list(shape)}" for name, shape in some)
+    return ValueError(
+        f"Nothing of {path} fits the new model; expected a model of the same kind and "
+        f"size. Its weights are like {listed}. Use its --model and --hparams_set, or "
+        "leave --warm_start_from out."
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(f"{MODEL}/")
 
 
 def find_weights(source: str) -> tuple[str, str | None]:
@@ -253,6 +280,8 @@ def _remapped(
     axis = axes[-1] if variable.name.split(":")[0].endswith("kernel") else axes[0]
     place = {row: index for index, row in enumerate(before)}
     both = [(place[row], index) for index, row in enumerate(now) if row in place]
+    if not both:
+        return None
     old, value = np.moveaxis(old, axis, 0), np.moveaxis(value, axis, 0).copy()
     for source, target in both:
         value[target] = old[source]

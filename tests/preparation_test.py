@@ -4,6 +4,7 @@ import gin
 import pytest
 
 from t2t_mm import configuration, preparation
+from tests.made.quick_runs import quick_training
 
 
 class DataWasMadeError(Exception):
@@ -63,6 +64,47 @@ def test_a_mistake_is_refused_before_data_is_made(
     with pytest.raises((TypeError, ValueError), match=message):
         train_from_nothing(check=check, **changes)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("nowhere", "'nowhere', which finds 0 of 5 variables; expected some, and not"),
+        (".", "which finds 5 of 5 variables; expected some, and not all. Their paths"),
+    ],
+)
+def test_a_pattern_without_a_match_is_refused_before_data_is_made(
+    train_from_nothing, tmp_path, freeze, message
+):
+    with pytest.raises(ValueError, match=message):
+        train_from_nothing(freeze=freeze)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataWasMadeError):
+        train_from_nothing(freeze="text/")
+
+
+@pytest.fixture(scope="module")
+def old_run(quick_data, tmp_path_factory):
+    """A run of the quick problems after one step."""
+    folder = tmp_path_factory.mktemp("old")
+    start = quick_training(folder, quick_data)
+    start(train_steps=1, evaluate=False)
+    return str(folder / "run")
+
+
+def test_weights_of_another_model_are_refused_before_data_is_made(
+    train_from_nothing, old_run, tmp_path
+):
+    other = {"model": "transformer", "hparams_set": "transformer_tiny"}
+    with pytest.raises(
+        ValueError,
+        match=r"Nothing of .*ckpt-1 fits the new model; expected a model of the same "
+        r"kind and size. Its weights are like quick_bag/.* \[.*\]. Use its --model",
+    ):
+        train_from_nothing(warm_start_from=old_run, **other)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataWasMadeError):
+        train_from_nothing(warm_start_from=old_run)
 
 
 @pytest.mark.parametrize(

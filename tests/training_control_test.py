@@ -225,6 +225,23 @@ def test_a_warm_start_from_nowhere_is_refused(train, tmp_path, losses):
         train(warm_start_from=str(tmp_path / "nowhere"))
 
 
+def test_a_warm_start_of_which_nothing_fits_is_refused(train, tmp_path, losses):
+    train("old", train_steps=2)
+    with pytest.raises(
+        ValueError,
+        match=r"Nothing of .*ckpt-2 fits the new model; .* Its weights are like "
+        r"transformer/\w+/.* \[.*\]. Use its --model and --hparams_set, or leave",
+    ):
+        train(
+            "new",
+            warm_start_from=str(tmp_path / "old"),
+            model="multimodel",
+            hparams_set="multimodel_tiny",
+            hparams="",
+        )
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("is_there", [True, False], ids=["cut off", "gone"])
 def test_a_warm_start_from_a_damaged_checkpoint_is_refused(
     train, tmp_path, losses, is_there
@@ -260,6 +277,8 @@ def test_rows_follow_their_words_to_another_vocabulary(name, axis):
     np.testing.assert_array_equal(found, expected)
     wider = tf.Variable(np.zeros([7, 7]), name=name)
     assert warm_start._remapped(old, wider, before, now) is None
+    others = ["v", "w", "x", "y", "z"]
+    assert warm_start._remapped(old, variable, before, others) is None
 
 
 def test_the_report_names_each_kind_and_only_the_first_few():

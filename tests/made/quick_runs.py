@@ -43,18 +43,23 @@ def training(folder, **usual):
     return start
 
 
-@pytest.fixture
-def train_quickly(quick_data, tmp_path):
-    """Trains the two problems in seconds; a test says what else it wants."""
+def quick_training(folder, data_dir):
+    """Gives a function that trains the two problems in seconds."""
     return training(
-        tmp_path,
+        folder,
         train_steps=8,
         model="quick_bag",
         hparams_set="quick_tiny",
         problem=",".join(QUICK_NAMES),
-        data_dir=quick_data,
+        data_dir=data_dir,
         eval_frequency=3,
     )
+
+
+@pytest.fixture
+def train_quickly(quick_data, tmp_path):
+    """Trains the two problems in seconds; a test says what else it wants."""
+    return quick_training(tmp_path, quick_data)
 
 
 @pytest.fixture
