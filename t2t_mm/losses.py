@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+# Of the products with a vocabulary, on a CPU: several run side by side.
+NUM_PARTS = 4
+
 
 def cross_entropy(
     logits: tf.Tensor,
@@ -53,35 +56,40 @@ def linear_cross_entropy(
     Returns:
       (sum of the losses, number of labels, number of labels ranked first), scalars.
     """
-    share = label_smoothing / matrix.shape[0]
+    smoothing = label_smoothing
+    share = smoothing / matrix.shape[0]
 
     @tf.custom_gradient
     def losses_of(x, matrix, bias):
         weights = tf.cast(matrix, x.dtype)
-        logits = tf.cast(tf.matmul(x, weights, transpose_b=True), tf.float32)
-        logits = tf.nn.bias_add(logits, tf.cast(bias, tf.float32))
-        p, first, log_sum, losses = _ranked(logits, labels)
-        if label_smoothing:
+        ranked = [
+            _ranked(_linear(its_x, weights, bias), its_labels)
+            for its_x, its_labels in zip(*map(_parts, (x, labels)), strict=True)
+        ]
+        first, log_sum, losses = (
+            tf.concat([one[i] for one in ranked], 0) for i in (1, 2, 3)
+        )
+        if smoothing:
             mean = tf.reduce_mean(tf.cast(matrix, tf.float32), 0)
             mean = tf.linalg.matvec(tf.cast(x, tf.float32), mean)
             mean += tf.reduce_mean(tf.cast(bias, tf.float32))
-            losses += label_smoothing * (log_sum - mean - losses)
+            losses += smoothing * (log_sum - mean - losses)
 
         def gradient(upstream, _):
-            off = tf.fill(tf.shape(labels), label_smoothing - 1.0)
-            # While the losses still need p, it would be a copy that is added to.
-            with tf.control_dependencies([log_sum]):
-                q = _added_in_place(p, _places_of(labels), off)
-            multiplied = tf.cast(q, x.dtype)
             u = upstream[:, None]
             scaled = u * tf.cast(x, tf.float32)
-            of_x = tf.cast(tf.matmul(multiplied, weights), tf.float32)
-            of_matrix = tf.matmul(
-                multiplied, tf.cast(scaled, x.dtype), transpose_a=True
-            )
-            of_matrix = tf.cast(of_matrix, tf.float32)
-            of_bias = tf.matmul(u, q, transpose_a=True)[0]
-            if label_smoothing:
+            of_parts = [
+                _linear_gradients(
+                    one, its_labels, its_u, its_scaled, weights, smoothing
+                )
+                for one, its_labels, its_u, its_scaled in zip(
+                    ranked, *map(_parts, (labels, u, scaled)), strict=True
+                )
+            ]
+            of_x, of_matrix, of_bias = zip(*of_parts, strict=True)
+            of_x, of_matrix = tf.concat(of_x, 0), tf.add_n(of_matrix)
+            of_bias = tf.add_n(of_bias)
+            if smoothing:
                 of_x -= share * tf.reduce_sum(tf.cast(matrix, tf.float32), 0)
                 of_matrix -= share * tf.reduce_sum(scaled, 0)
                 of_bias -= share * tf.reduce_sum(upstream)
@@ -95,6 +103,39 @@ def linear_cross_entropy(
 
     losses, first = losses_of(x, matrix, bias)
     return _summed(losses, tf.equal(first, labels), mask)
+
+
+def _parts(x: tf.Tensor) -> list[tf.Tensor]:
+    """Gives x [N, ...] in parts for the threads of a CPU, small ones for its caches."""
+    if tf.config.list_logical_devices("GPU"):
+        return [x]
+    count = tf.shape(x)[0]
+    return tf.split(x, [(count + i) // NUM_PARTS for i in range(NUM_PARTS)])
+
+
+def _linear(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Gives the logits [N, V], in float32, of x [N, D] and weights [V, D]."""
+    logits = tf.cast(tf.matmul(x, weights, transpose_b=True), tf.float32)
+    return tf.nn.bias_add(logits, tf.cast(bias, tf.float32))
+
+
+def _linear_gradients(ranked, labels, u, scaled, weights, label_smoothing):
+    """Gives the gradients of x, weights and bias, less what all labels have alike.
+
+    That of x is still to be scaled by u, the upstream gradient [N, 1].
+    """
+    p, _, log_sum, _ = ranked
+    off = tf.fill(tf.shape(labels), label_smoothing - 1.0)
+    # While the losses still need p, it would be a copy that is added to.
+    with tf.control_dependencies([log_sum]):
+        q = _added_in_place(p, _places_of(labels), off)
+    multiplied = tf.cast(q, weights.dtype)
+    of_weights = tf.matmul(multiplied, tf.cast(scaled, weights.dtype), transpose_a=True)
+    return (
+        tf.cast(tf.matmul(multiplied, weights), tf.float32),
+        tf.cast(of_weights, tf.float32),
+        tf.matmul(u, q, transpose_a=True)[0],
+    )
 
 
 def _summed(losses: tf.Tensor, right: tf.Tensor, mask: tf.Tensor | None):

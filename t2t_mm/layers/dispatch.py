@@ -1,111 +1,90 @@
 """Who answers whom: positions to the rows of their experts, and the answers back.
 
-`experts` calls it. An expert e has C rows, e * C to (e + 1) * C - 1; a choice is one of
-the k experts of a position, numbered n * k + i. Two plans:
+`experts` calls it. Experts come in parts, one after another; those of a part have
+equally many rows, C. A choice is one of the k experts of a position, and has number
+n * k + i. Two plans:
 
-  exact_plan      nothing is dropped: what finds its C rows full goes to more rows that
-                  the few fullest experts get, behind those of all
+  exact_plan      nothing is dropped: C is what the fullest expert of the part needs
   capacity_plan   C is given, shapes are fixed: what does not fit is dropped, counted
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+# A kernel is made for each shape that comes up: few numbers of rows, few kernels.
+ROWS_AT_ONCE = 4
 
 
 class Plan(NamedTuple):
-    """Where each choice goes. R = E * C + K * M rows.
+    """Where each choice goes. R rows, those of an expert side by side.
 
     Attributes:
       row_of_choice: int32 [N, k]; R where a choice was dropped.
       choice_of_row: int32 [R]; N * k where a row is empty.
-      capacity: C, rows of each expert.
+      parts: how many experts each part has.
+      capacities: C of each part, numbers or int32 scalars.
       num_dropped: float32 scalar, choices of real positions without a row.
       may_drop: whether a choice can be without a row at all.
-      fullest: int32 [K], the experts that have M more rows, behind those of all; None
-        where nobody may have more.
-      more: M.
     """
 
     row_of_choice: tf.Tensor
     choice_of_row: tf.Tensor
-    capacity: Any
+    parts: Sequence[int]
+    capacities: Sequence[Any]
     num_dropped: tf.Tensor
     may_drop: bool
-    fullest: tf.Tensor | None = None
-    more: Any = 0
+
+    def rows_of_parts(self) -> list[Any]:
+        """Gives the number of rows of each part."""
+        return [n * c for n, c in zip(self.parts, self.capacities, strict=True)]
 
 
-def exact_plan(
-    experts: tf.Tensor, num_experts: int, *, rows_of_a_copy: int | None = None
-) -> Plan:
+def exact_plan(experts: tf.Tensor, parts: Sequence[int]) -> Plan:
     """Gives every choice a row.
-
-    If all experts had the rows that the fullest one needs, many would be empty: with
-    240 experts and 4,096 choices the fullest has twice its fair share. So a few may be
-    asked a second time, with a copy of their weights.
 
     Args:
       experts: int32 [N, k], the experts of each position; all positions are real.
-      num_experts: E.
-      rows_of_a_copy: what a copy of an expert's weights, and of their gradient, costs:
-        as much as that many rows; None for no copies.
+      parts: how many experts each part has. If all were one part, many rows would be
+        empty: with 30 experts and 1,700 choices the fullest has 1.4 times its share.
     """
     num_positions, k = tf.shape(experts)[0], experts.shape[1]
+    num_experts = sum(parts)
     chosen = tf.reshape(experts, [-1])  # [N*k]
     order = tf.argsort(chosen, stable=True)
     counts = tf.math.bincount(chosen, minlength=num_experts, maxlength=num_experts)
-    ranked = tf.gather(chosen, order)
-    slot = tf.range(num_positions * k) - tf.gather(
-        tf.cumsum(counts, exclusive=True), ranked
-    )
-    fullest, more = None, 0
-    if rows_of_a_copy is not None:
-        capacity, more, fullest = _least_rows(counts, num_experts, rows_of_a_copy)
-        place = tf.scatter_nd(  # of an expert's further rows; used for the fullest only
-            fullest[:, None], tf.range(tf.size(fullest)) * more, [num_experts]
-        )
-        behind = num_experts * capacity + tf.gather(place, ranked) + slot - capacity
-        row = tf.where(slot < capacity, ranked * capacity + slot, behind)
-        num_rows = num_experts * capacity + tf.size(fullest) * more
-    else:
-        capacity = tf.reduce_max(counts)
-        row = ranked * capacity + slot  # of each choice, in expert order
-        num_rows = num_experts * capacity
+    capacities = tf.reduce_max(tf.gather(counts, _members(parts)), 1)  # [P]
+    capacities = -(-capacities // ROWS_AT_ONCE) * ROWS_AT_ONCE
+    rows = tf.gather(capacities, np.repeat(np.arange(len(parts)), parts))  # [E]
+    # What lies before an expert's first choice, in rows and among the choices.
+    before = tf.cumsum(rows, exclusive=True) - tf.cumsum(counts, exclusive=True)
+    row = tf.range(num_positions * k) + tf.gather(before, tf.gather(chosen, order))
     choice_of_row = tf.tensor_scatter_nd_update(
-        tf.fill([num_rows], num_positions * k), row[:, None], order
+        tf.fill([tf.reduce_sum(rows)], num_positions * k), row[:, None], order
     )
     row_of_choice = tf.scatter_nd(order[:, None], row, [num_positions * k])
     return Plan(
         tf.reshape(row_of_choice, [-1, k]),
         choice_of_row,
-        capacity,
+        parts,
+        tf.unstack(capacities, num=len(parts)),
         tf.constant(0.0),
         may_drop=False,
-        fullest=fullest,
-        more=more,
     )
 
 
-def _least_rows(
-    counts: tf.Tensor, num_experts: int, rows_of_a_copy: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Gives C, M and the K experts, int32 [K], with which computing costs least.
-
-    Of the experts in order of their load, K = 0, 1, ... are asked twice: C is what the
-    next one needs, M what the first one needs beyond it.
-    """
-    loads, by_load = tf.math.top_k(counts, num_experts)
-    more = loads[0] - loads  # M for each K
-    number = tf.range(num_experts)
-    cost = num_experts * loads + number * (more + rows_of_a_copy)
-    best = tf.argmin(cost, output_type=tf.int32)
-    return loads[best], more[best], by_load[:best]
+def _members(parts: Sequence[int]) -> np.ndarray:
+    """Gives the experts of each part, [P, most]; a small part repeats its first."""
+    first = np.cumsum(parts) - parts
+    places = np.arange(max(parts))
+    return first[:, None] + np.where(places < np.array(parts)[:, None], places, 0)
 
 
 def capacity_plan(
-    experts: tf.Tensor, is_real: tf.Tensor, num_experts: int, *, factor: float
+    experts: tf.Tensor, is_real: tf.Tensor, parts: Sequence[int], *, factor: float
 ) -> Plan:
     """Gives rows to the choices that fit, with shapes that follow from N alone.
 
@@ -115,10 +94,10 @@ def capacity_plan(
     Args:
       experts: int32 [N, k].
       is_real: bool [N]; padding takes no row and is not counted as dropped.
-      num_experts: E.
+      parts: how many experts each part has.
       factor: how many times its fair share an expert has room for.
     """
-    k = experts.shape[1]
+    num_experts, k = sum(parts), experts.shape[1]
     num_positions = experts.shape[0] or tf.shape(experts)[0]
     capacity = capacity_of(num_positions, k, num_experts, factor)
     chosen = tf.reshape(tf.transpose(experts), [-1])  # [k*N]
@@ -140,7 +119,8 @@ def capacity_plan(
     return Plan(
         tf.transpose(tf.reshape(row, [k, -1])),
         choice_of_row,
-        capacity,
+        parts,
+        [capacity] * len(parts),
         tf.reduce_sum(tf.cast(dropped, tf.float32)),
         may_drop=True,
     )
@@ -156,7 +136,7 @@ def capacity_of(num_positions: Any, k: int, num_experts: int, factor: float) -> 
 
 
 def to_rows(x: tf.Tensor, plan: Plan) -> tf.Tensor:
-    """Copies positions [N, D] into the experts' rows [E * C, D]; empty rows are 0.
+    """Copies positions [N, D] into the experts' rows [R, D]; empty rows are 0.
 
     Its gradient gathers, too: a position's gradient is the sum over its k rows.
     """
@@ -174,7 +154,7 @@ def to_rows(x: tf.Tensor, plan: Plan) -> tf.Tensor:
 
 
 def from_rows(rows: tf.Tensor, plan: Plan) -> tf.Tensor:
-    """Copies rows [E * C, D] back to choices [N, k, D]; a dropped choice gets 0.
+    """Copies rows [R, D] back to choices [N, k, D]; a dropped choice gets 0.
 
     Its gradient gathers, too.
     """

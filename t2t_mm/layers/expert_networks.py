@@ -1,80 +1,100 @@
-"""The networks of a mixture of experts, all at once, each on rows of its own.
+"""The networks of a mixture of experts, part by part, each on rows of its own.
 
-`experts` calls it. An expert is max(0, x W + b) V + c; shapes: rows [E, C, D], hidden W
+`experts` calls it. An expert is max(0, x W + b) V + c; shapes: rows [R, D], hidden W
 [E, D, F] with bias [E, 1, F], output V [E, F, D] with bias [E, 1, D].
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 
 def answers(
     rows: tf.Tensor,
-    hidden: tf.Tensor,
-    hidden_bias: tf.Tensor,
-    output: tf.Tensor,
-    output_bias: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gives the answers [E, C, D], and the hidden units [E, C, F] that made them."""
-    h = tf.nn.relu(tf.matmul(rows, hidden) + hidden_bias)
-    return tf.matmul(h, output) + output_bias, h
+    weights: Sequence[tf.Tensor],
+    parts: Sequence[int],
+    capacities: Sequence[Any],
+) -> tf.Tensor:
+    """Gives the answers [R, D] of experts that come in parts.
 
-
-def answers_and_more(
-    rows: tf.Tensor, more: tf.Tensor, fullest: tf.Tensor, weights: Sequence[tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Asks all experts, and a few of them a second time, with copies of their weights.
+    The parts do not wait for each other, so several threads share them. Slices of the
+    first axis are views: nothing is copied but the gradients, into one.
 
     Args:
-      rows: [E, C, D].
-      more: [K, M, D], rows of the few.
-      fullest: int32 [K], who these are.
+      rows: [R, D], ordered by their expert.
       weights: hidden, its bias, output, its bias, of all; in float32, and cast here to
         what the rows are.
-
-    Returns:
-      The answers, [E, C, D] and [K, M, D].
+      parts: how many experts each part has.
+      capacities: how many rows each expert of a part has, numbers or int32 scalars.
     """
-    dtype = weights[0].dtype
+    dtype, depth = weights[0].dtype, rows.shape[-1]
+
+    def rows_of_parts(rows):
+        sizes = [n * capacity for n, capacity in zip(parts, capacities, strict=True)]
+        rows = tf.split(rows, sizes) if len(parts) > 1 else [rows]
+        # One expert is a matrix: its products take a tenth less than a batch of one.
+        return [
+            tf.reshape(one, [capacity, depth] if n == 1 else [n, capacity, depth])
+            for one, n, capacity in zip(rows, parts, capacities, strict=True)
+        ]
+
+    def weights_of_parts(weight):
+        ones = tf.split(weight, list(parts)) if len(parts) > 1 else [weight]
+        return [
+            tf.squeeze(one, 0) if n == 1 else one
+            for one, n in zip(ones, parts, strict=True)
+        ]
+
+    def together(of_parts, shape):
+        of_parts = [tf.reshape(one, shape) for one in of_parts]
+        return tf.concat(of_parts, 0) if len(of_parts) > 1 else of_parts[0]
 
     @tf.custom_gradient
-    def asked_twice(rows, more, *weights):
-        of_all = [tf.cast(weight, rows.dtype) for weight in weights]
-        again = [tf.gather(weight, fullest) for weight in of_all]
-        first, h = answers(rows, *of_all)
-        second, more_h = answers(more, *again)
+    def asked(rows, *weights):
+        given = rows_of_parts(rows)
+        cast = [weights_of_parts(tf.cast(one, rows.dtype)) for one in weights]
+        cast = list(zip(*cast, strict=True))
+        units, found = zip(
+            *[_units_and_answers(*one) for one in zip(given, cast, strict=True)],
+            strict=True,
+        )
 
-        def gradient(of_first, of_second):
-            of_rows, of_weights = _gradients(of_first, rows, h, of_all)
-            of_more, of_again = _gradients(of_second, more, more_h, again)
-            # Added where they lie: left to TensorFlow, it would be to a copy.
-            of_weights = [
-                tf.raw_ops.ScatterNdNonAliasingAdd(
-                    input=tf.cast(one, dtype),
-                    indices=fullest[:, None],
-                    updates=tf.cast(other, dtype),
-                )
-                for one, other in zip(of_weights, of_again, strict=True)
+        def gradient(upstream):
+            of_parts = [
+                _gradients(*one)
+                for one in zip(rows_of_parts(upstream), given, units, cast, strict=True)
             ]
-            return of_rows, of_more, *of_weights
+            of_rows, *of_weights = zip(*of_parts, strict=True)
+            return together(of_rows, [-1, depth]), *(
+                tf.cast(together(one, [-1, *weight.shape[1:]]), dtype)
+                for one, weight in zip(of_weights, weights, strict=True)
+            )
 
-        return (first, second), gradient
+        return together(found, [-1, depth]), gradient
 
-    return asked_twice(rows, more, *weights)
+    return asked(rows, *weights)
 
 
-def _gradients(upstream, rows, h, weights):
-    """Gives the gradient of the rows, and those of the weights, of `answers`."""
+def _units_and_answers(rows, weights):
+    """Gives the hidden units and the answers of a part."""
+    hidden, hidden_bias, output, output_bias = weights
+    units = tf.nn.relu(tf.matmul(rows, hidden) + hidden_bias)
+    return units, tf.matmul(units, output) + output_bias
+
+
+def _gradients(upstream, rows, units, weights):
+    """Gives the gradient of the rows of a part, and those of its weights."""
     hidden, _, output, _ = weights
-    of_h = tf.matmul(upstream, output, transpose_b=True)
-    of_h = tf.raw_ops.ReluGrad(gradients=of_h, features=h)
-    return tf.matmul(of_h, hidden, transpose_b=True), [
-        tf.matmul(rows, of_h, transpose_a=True),
-        tf.reduce_sum(of_h, 1, keepdims=True),
-        tf.matmul(h, upstream, transpose_a=True),
-        tf.reduce_sum(upstream, 1, keepdims=True),
-    ]
+    of_units = tf.matmul(upstream, output, transpose_b=True)
+    of_units = tf.raw_ops.ReluGrad(gradients=of_units, features=units)
+    return (
+        tf.matmul(of_units, hidden, transpose_b=True),
+        tf.matmul(rows, of_units, transpose_a=True),
+        tf.reduce_sum(of_units, -2, keepdims=True),
+        tf.matmul(units, upstream, transpose_a=True),
+        tf.reduce_sum(upstream, -2, keepdims=True),
+    )
 
 
 def few_answers(

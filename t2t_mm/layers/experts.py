@@ -1,5 +1,6 @@
 """Sparsely gated mixture of experts (MultiModel, section 2.3)."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -11,9 +12,9 @@ from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.replicas import num_replicas, sum_over_replicas
 
 NOISE_FLOOR = 1e-2  # Shazeer et al. 2017, appendix A: keeps the noise from dying out.
-# In low precision, and in float32: of several the fastest on two Zen 4 cores, with 30
-# experts of 128 x 1,536 and 650 to 800 positions.
-ROWS_OF_A_COPY = 120, 40
+# On a CPU experts are asked in so many parts: enough for its threads to share, and few
+# operations.
+MAX_PARTS = 32
 
 
 def squared_variation(x: tf.Tensor) -> tf.Tensor:
@@ -145,27 +146,18 @@ class MixtureOfExperts(keras.layers.Layer):
         if noise is not None:
             noise = tf.gather_nd(noise, real)
         gates, experts, statistics = self._route(tf.cast(flat, tf.float32), noise)
-        answers = self._ask(flat, gates, self._exact_plan(experts))
+        answers = self._ask(flat, gates, dispatch.exact_plan(experts, self._parts()))
         answers = tf.scatter_nd(real, answers, [tf.size(is_real, tf.int64), depth])
         return tf.reshape(answers, tf.shape(x)), statistics | {
             "dropped": tf.constant(0.0)
         }
-
-    def _exact_plan(self, experts):
-        """Gives the plan that drops nothing, for experts [N, k]."""
-        rows_of_a_copy = None  # the weights of a group lie on its device
-        if self.num_groups == 1:
-            rows_of_a_copy = ROWS_OF_A_COPY[self.compute_dtype == "float32"]
-        return dispatch.exact_plan(
-            experts, self.num_experts, rows_of_a_copy=rows_of_a_copy
-        )
 
     def _answer_within_capacity(self, x, noise, is_real, factor: float):
         """Gives the answers [N, D] and the statistics of N positions, some padding."""
         gates, experts, statistics = self._route(
             tf.cast(x, tf.float32), noise, tf.cast(is_real, tf.float32)
         )
-        plan = dispatch.capacity_plan(experts, is_real, self.num_experts, factor=factor)
+        plan = dispatch.capacity_plan(experts, is_real, self._groups(), factor=factor)
         asked = tf.reduce_sum(tf.cast(is_real, tf.float32)) * self.experts_per_position
         dropped, asked = sum_over_replicas([plan.num_dropped, asked])
         share = tf.math.divide_no_nan(dropped, asked)
@@ -205,9 +197,9 @@ class MixtureOfExperts(keras.layers.Layer):
         if has_fixed_shapes:
             real = tf.ones(tf.shape(experts)[:1], tf.bool)
             room = self.num_experts / self.experts_per_position
-            plan = dispatch.capacity_plan(experts, real, self.num_experts, factor=room)
+            plan = dispatch.capacity_plan(experts, real, self._groups(), factor=room)
         else:
-            plan = self._exact_plan(experts)
+            plan = dispatch.exact_plan(experts, self._parts())
         return self._ask(x, gates, plan)
 
     def _route(self, x, noise, weight=None):
@@ -262,31 +254,43 @@ class MixtureOfExperts(keras.layers.Layer):
             probability *= weight[:, None]
         return tf.reduce_sum(probability, 0)
 
+    def _groups(self) -> list[int]:
+        """Gives how many experts each group has."""
+        return [self.num_experts // self.num_groups] * self.num_groups
+
+    def _parts(self) -> list[int]:
+        """Gives how many experts each part has; a group is one part or several."""
+        if tf.config.list_logical_devices("GPU"):
+            return self._groups()
+        count = self.num_experts // self.num_groups
+        size = math.ceil(self.num_experts / MAX_PARTS)
+        parts = [min(size, count - first) for first in range(0, count, size)]
+        return parts * self.num_groups
+
     def _ask(self, x, gates, plan):
         """Gives the gated sum of the chosen experts' answers, [N, D]."""
-        depth, dtype = x.shape[-1], self.compute_dtype
         rows = dispatch.to_rows(x, plan)  # [R, D]
-        of_all = self.num_experts * plan.capacity
-        shape = [self.num_experts, plan.capacity, depth]
-        if plan.fullest is not None:
-            of_fullest = [tf.size(plan.fullest), plan.more, depth]
-            # Not rows[:of_all], whose gradient takes several times as long.
-            rows, more = tf.split(rows, [of_all, -1])
-            first, second = expert_networks.answers_and_more(
-                tf.reshape(rows, shape),
-                tf.reshape(more, of_fullest),
-                plan.fullest,
-                [tf.convert_to_tensor(one) for one in self.groups[0][1:]],
-            )
-            parts = [first, second]
+        each = len(plan.parts) // self.num_groups  # parts of a group
+        groups = [slice(i, i + each) for i in range(0, len(plan.parts), each)]
+        if self.num_groups > 1:
+            sizes = plan.rows_of_parts()
+            given = tf.split(rows, [sum(sizes[group]) for group in groups])
         else:
-            parts = tf.split(tf.reshape(rows, shape), self.num_groups)
-            for number, (device, *weights) in enumerate(self.groups):
-                with tf.device(device):
-                    weights = [tf.cast(weight, dtype) for weight in weights]
-                    parts[number], _ = expert_networks.answers(parts[number], *weights)
-        parts = [tf.reshape(part, [-1, depth]) for part in parts]
-        rows = tf.concat(parts, 0) if len(parts) > 1 else parts[0]
+            given = [rows]
+        answers = []
+        for rows, group, (device, *weights) in zip(
+            given, groups, self.groups, strict=True
+        ):
+            with tf.device(device):
+                answers.append(
+                    expert_networks.answers(
+                        rows,
+                        [tf.convert_to_tensor(weight) for weight in weights],
+                        plan.parts[group],
+                        plan.capacities[group],
+                    )
+                )
+        rows = tf.concat(answers, 0) if len(answers) > 1 else answers[0]
         answers = dispatch.from_rows(rows, plan)  # [N, k, D]
         return tf.reduce_sum(answers * tf.expand_dims(tf.cast(gates, x.dtype), -1), 1)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm.layers import dispatch
+from t2t_mm.layers import dispatch, expert_networks
 from t2t_mm.layers import experts as experts_of
 from tests.made.experts import SIZE, answers_of_all, made, normal
 
@@ -41,48 +41,66 @@ def test_with_room_for_all_capacity_gives_what_exact_dispatch_gives(
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_asked_twice_the_fullest_experts_get_the_answers_and_gradients_of_once(
-    known_noise, monkeypatch
+@pytest.mark.parametrize("most", [1, 3])
+def test_experts_in_parts_answer_and_learn_as_all_at_once(
+    known_noise, monkeypatch, most
 ):
-    plans = []
-    plan_of = dispatch.exact_plan
-
-    def noted(experts, num_experts, **options):
-        plans.append(plan_of(experts, num_experts, **options))
-        return plans[-1]
-
-    monkeypatch.setattr(dispatch, "exact_plan", noted)
     layer = made(7, 2)
     x, mask = normal(4, 30, SIZE), np.arange(30)[None] < [[30], [6], [30], [30]]
     found = {}
-    for copy in (0, None):
-        monkeypatch.setattr(experts_of, "ROWS_OF_A_COPY", (copy, copy))
+    for max_parts in (most, 32):
+        monkeypatch.setattr(experts_of, "MAX_PARTS", max_parts)
         answers, _, gradients = step_of(layer, x, mask)
-        found[copy] = [answers, *gradients]
-    twice, once = plans
-    assert len(twice.fullest) > 0 and int(twice.more) > 0 and once.fullest is None
-    for one, other in zip(found[0], found[None], strict=True):
+        found[len(layer._parts())] = [answers, *gradients]
+    assert sorted(found) == [most, 7]
+    for one, other in zip(found[most], found[7], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_the_fullest_experts_get_rows_behind_those_of_all():
-    # Loads 1, 5, 2, 2. Two rows for each, and three more for expert 1: 11 instead of
-    # 20; where a copy costs ten rows, five for each.
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize("max_parts", [2, 32])
+def test_experts_that_nobody_asks_do_not_learn(monkeypatch, dtype, max_parts):
+    monkeypatch.setattr(experts_of, "MAX_PARTS", max_parts)
+    layer = made(4, 1)
+    experts = tf.constant([[2], [2], [2]])
+    x = tf.cast(normal(3, SIZE), dtype)
+    weights = [weight.value for weight in layer.groups[0][1:]]
+    with tf.GradientTape() as tape:
+        plan = dispatch.exact_plan(experts, layer._parts())
+        rows = dispatch.to_rows(x, plan)
+        answers = expert_networks.answers(rows, weights, plan.parts, plan.capacities)
+        loss = tf.reduce_sum(dispatch.from_rows(answers, plan))
+    for gradient in tape.gradient(loss, weights):
+        assert gradient.dtype == tf.float32
+        learned = np.abs(gradient.numpy()).sum((1, 2)) > 0
+        np.testing.assert_array_equal(learned, [False, False, True, False])
+
+
+def test_each_part_has_the_rows_that_its_fullest_expert_needs():
+    # Loads 1, 5, 2, 2, 0: rows come four at a time.
     experts = tf.constant([[1], [0], [1], [2], [1], [3], [1], [2], [1], [3]])
-    plan = dispatch.exact_plan(experts, 4, rows_of_a_copy=0)
-    assert (int(plan.capacity), int(plan.more)) == (2, 3)
-    np.testing.assert_array_equal(plan.fullest, [1])
+    plan = dispatch.exact_plan(experts, [2, 2, 1])
+    assert [int(capacity) for capacity in plan.capacities] == [8, 4, 0]
     np.testing.assert_array_equal(
-        plan.row_of_choice[:, 0], [2, 0, 3, 4, 8, 6, 9, 5, 10, 7]
+        plan.row_of_choice[:, 0], [8, 0, 9, 16, 10, 20, 11, 17, 12, 21]
     )
-    np.testing.assert_array_equal(
-        plan.choice_of_row, [1, 10, 0, 2, 3, 7, 5, 9, 4, 6, 8]
-    )
-    dear = dispatch.exact_plan(experts, 4, rows_of_a_copy=10)
-    assert (int(dear.capacity), int(dear.more), len(dear.fullest)) == (5, 0, 0)
-    np.testing.assert_array_equal(
-        dear.row_of_choice[:, 0], [5, 0, 6, 10, 7, 15, 8, 11, 9, 16]
-    )
+    expected = np.full(24, 10)
+    expected[plan.row_of_choice[:, 0]] = np.arange(10)
+    np.testing.assert_array_equal(plan.choice_of_row, expected)
+
+
+@pytest.mark.parametrize(
+    "num_experts, num_groups, expected",
+    [
+        (30, 1, [1] * 30),
+        (70, 1, [3] * 23 + [1]),
+        (240, 1, [8] * 30),
+        (70, 2, ([3] * 11 + [2]) * 2),
+    ],
+)
+def test_parts_are_few_and_keep_to_their_group(num_experts, num_groups, expected):
+    layer = made(num_experts, 1, num_groups=num_groups)
+    assert layer._parts() == expected
 
 
 def test_a_full_expert_drops_the_later_positions_and_counts_them(known_noise):
@@ -104,8 +122,8 @@ def test_first_choices_find_room_before_second_ones():
     # Two experts with one row each. The second choice of the first position comes
     # after the first choice of the second position, which takes expert 1.
     experts, is_real = tf.constant([[0, 1], [1, 0]]), tf.constant([True, True])
-    plan = dispatch.capacity_plan(experts, is_real, 2, factor=0.5)
-    assert plan.capacity == 1
+    plan = dispatch.capacity_plan(experts, is_real, [2], factor=0.5)
+    assert plan.capacities == [1]
     np.testing.assert_array_equal(plan.row_of_choice, [[0, 2], [1, 2]])
     np.testing.assert_array_equal(plan.choice_of_row, [0, 2])
     assert float(plan.num_dropped) == 2
@@ -114,7 +132,7 @@ def test_first_choices_find_room_before_second_ones():
 def test_padding_takes_no_row_from_anybody():
     experts = tf.constant([[0], [0], [0]])
     is_real = tf.constant([False, True, True])
-    plan = dispatch.capacity_plan(experts, is_real, 1, factor=1 / 3)
+    plan = dispatch.capacity_plan(experts, is_real, [1], factor=1 / 3)
     np.testing.assert_array_equal(plan.row_of_choice, [[1], [0], [1]])
     assert float(plan.num_dropped) == 1
 
