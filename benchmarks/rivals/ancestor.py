@@ -15,6 +15,8 @@ Everything in one run, on one machine, so that the ratio does not hang on it:
   3. t2t-trainer trains on its own batches of them, and leaves them behind.
   4. Our trainer's compiled step trains on these very batches, once in each of
      --precisions. The ancestor's is float32: it has no other on a CPU.
+     --intra_op_threads=1 has it run whole operations, which small sizes gain by, as
+     the same flag of mm-trainer does; --their_intra_op_threads is the ancestor's.
   5. With --own_batches, once more on the batches that our input pipeline makes of the
      same shards under the same limits (1,024 positions, lengths up to 256), the
      pipeline beside the step as the ancestor's is: what a user gets who trains with
@@ -98,6 +100,12 @@ def flags():
     parser.add_argument("--tmp_dir", default="downloads")
     parser.add_argument("--repeats", type=int, default=1, help="of each, in turn")
     parser.add_argument("--precisions", default="float32", help="of ours, in turn")
+    parser.add_argument(
+        "--intra_op_threads", type=int, default=0, help="ours cut an operation for"
+    )
+    parser.add_argument(
+        "--their_intra_op_threads", type=int, default=0, help="the ancestor, likewise"
+    )
     parser.add_argument(
         "--own_batches", action="store_true", help="ours on its own batches, too"
     )
@@ -184,6 +192,7 @@ def theirs(asked, name, folder, shards, vocabulary):
                 *(f"--output_dir={run}/out", "--schedule=train"),
                 *(f"--train_steps={steps}", f"--random_seed={SEED}"),
                 "--log_step_count_steps=2",
+                f"--intra_op_parallelism_threads={asked.their_intra_op_threads}",
             ],
             capture_output=True,
             text=True,
@@ -215,20 +224,20 @@ def theirs(asked, name, folder, shards, vocabulary):
     }, batches
 
 
-def ours(name, path, precision, shards=None):
+def ours(asked):
     """Trains our model; prints its numbers as JSON.
 
     Args:
-      name: of the sizes.
-      path: the ancestor's batches.
-      precision: a policy's name.
-      shards: folder of the encoded pairs, to train on batches of our own pipeline; None
-        to train on the ancestor's.
+      asked: name of the sizes (ours); the ancestor's batches; precision; shards, folder
+        of the encoded pairs, to train on batches of our own pipeline, None to train on
+        the ancestor's; threads.
     """
+    name, precision, shards = asked.ours, asked.precision, asked.shards
     begin = time.perf_counter()
-    from t2t_mm.bin import command
+    from t2t_mm.bin import command, threads
 
     command.start_tensorflow()
+    threads.use_threads(asked.intra_op_threads, 0)
     import keras
     import numpy as np
 
@@ -253,7 +262,7 @@ def ours(name, path, precision, shards=None):
     hparams = named_hparams(name)
     sizes = f"{SIZES[name]['ours']},{LIMITS}"
     hparams = override(hparams, **parse_overrides(sizes, hparams))
-    arrays = np.load(path)
+    arrays = np.load(asked.batches)
     vocabulary = int(arrays["vocabulary"])
     words = Feature("text", vocabulary="words")
     problem = made_up_problem("pairs", words, words, "To-Other")
@@ -360,6 +369,7 @@ def compare(asked, name, folder, shards, vocabulary):
         rows["ancestor"].append(numbers)
         for who, (precision, more) in runs.items():
             run = [f"--ours={name}", f"--batches={path}", f"--precision={precision}"]
+            run.append(f"--intra_op_threads={asked.intra_op_threads}")
             done = subprocess.run(
                 [sys.executable, __file__, *run, *more],
                 check=True,
@@ -415,7 +425,7 @@ def main():
     """Compares the sizes that were asked for."""
     asked = flags()
     if asked.ours:
-        return ours(asked.ours, asked.batches, asked.precision, asked.shards)
+        return ours(asked)
     names = asked.models.split(",")
     for name in names:
         if name not in SIZES:
