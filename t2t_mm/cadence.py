@@ -125,7 +125,12 @@ class Watched:
         return math.fsum(values) / len(values)
 
     def is_better(self, value: float, other: float, *, by: float = 0.0) -> bool:
-        """Tells whether a value beats another by more than a margin."""
+        """Tells whether a value beats another by more than a margin.
+
+        Any number beats one that is none, or one such loss would never be beaten.
+        """
+        if math.isnan(other):
+            return not math.isnan(value)
         gain = value - other if self.is_higher_better else other - value
         return gain > by
 

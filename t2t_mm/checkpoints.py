@@ -106,10 +106,16 @@ class Checkpoints:
         if not self._is_writer:
             return newest_checkpoint(self._run_dir) or ""
         self._state.to_variables()
-        try:
+        with self._failure_explained():
             path = self._newest.save(checkpoint_number=self._state.step)
             if is_best:
                 self._best.save(checkpoint_number=self._state.step)
+        return path
+
+    @contextlib.contextmanager
+    def _failure_explained(self) -> Iterator[None]:
+        try:
+            yield
         except (tf.errors.OpError, OSError) as error:
             self._remove_half_written()
             raise OSError(
@@ -118,7 +124,6 @@ class Checkpoints:
                 f"write. The last whole one is {newest_checkpoint(self._run_dir)}; "
                 "make room and run the same command again."
             ) from error
-        return path
 
     def restore(self) -> bool:
         """Restores the newest whole checkpoint into the state, if there is one.
@@ -129,6 +134,7 @@ class Checkpoints:
           Whether there was one.
 
         Raises:
+          OSError: if the best is yet to be written, and cannot be.
           BrokenCheckpointError: if all are broken.
           ValueError: if the newest whole one holds other variables than the state.
         """
@@ -137,7 +143,17 @@ class Checkpoints:
             return False
         _first_whole(paths, lambda path: _restore(path, self._variables))
         self._state.from_variables()
+        self._complete_best()
         return True
+
+    def _complete_best(self) -> None:
+        """Keeps the restored state as the best, if a kill came before that was done."""
+        step = self._state.step
+        best = os.path.join(self._run_dir, BEST_DIR)
+        is_best = self._is_writer and self._state.best_step == step
+        if is_best and step not in _checkpoints_in(best):
+            with self._failure_explained():
+                self._best.save(checkpoint_number=step)
 
 
 def newest_checkpoint(run_dir: str) -> str | None:

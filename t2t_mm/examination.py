@@ -60,7 +60,6 @@ class Examination:
                 results[name] = self._evaluate_one(state, name)
         self.results = results
         self.log.write_evaluations(state.step, SPLIT, results)
-        self.log.write_expert_use(state.step)
         best = self.goal.best
         earlier = best.history(self.run_dir, SPLIT, before=state.step)
         is_best = best.is_best(best.value(results), earlier)

@@ -5,6 +5,7 @@ operative_config.gin, and refuses to go on with a run under other settings. Ever
 command reads run.json with `load_run_record`. Imports no TensorFlow.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from t2t_mm import configuration, declared_problems, run_vocabularies
+from t2t_mm import configuration, declared_problems, locks, run_vocabularies
 from t2t_mm.configuration import HParams
 from t2t_mm.files import write_atomically
 from t2t_mm.mixture import Mixture, get_problems, parse_problems
@@ -21,6 +22,7 @@ from t2t_mm.run_history import RUN_FILE
 
 DEFAULT_SEED = 1
 _DATA_FROM_RUN = "data_dir_from_run"
+_LOCK_FILE = ".mm-trainer.lock"
 _VERSIONED = ("t2t_mm", "tensorflow", "keras", "numpy", "sentencepiece")
 
 
@@ -89,7 +91,7 @@ def load_run_record(run_dir: str) -> dict[str, Any] | None:
             record[key]
         record["data_dir"] = _found_data_dir(record, run_dir)
         declared_problems.restore_all(record.get("declarations", {}))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (UnicodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} cannot be read ({error!r}); expected the JSON that mm-trainer "
             "writes. Restore the file, or train into another --output_dir."
@@ -178,6 +180,21 @@ def settle(request: Request, run_dir: str) -> Settings:
     if saved:
         configuration.check_same(saved[0], hparams, run_dir)
     return settings
+
+
+def only_trainer_in(run_dir: str) -> contextlib.AbstractContextManager[None]:
+    """Within it, no other process trains into the folder, which is made.
+
+    Raises:
+      OSError: if another one does already, or the folder cannot be written.
+    """
+    os.makedirs(run_dir, exist_ok=True)
+    return locks.alone(
+        os.path.join(run_dir, _LOCK_FILE),
+        f"Another mm-trainer is at work in {run_dir}; one at a time was expected, "
+        "since both would write the same checkpoints. Wait for it, or choose another "
+        "--output_dir.",
+    )
 
 
 def _check_place(run_dir: str) -> None:

@@ -11,6 +11,7 @@ numbers of one update, `train_step`; when what happens and what counts as best,
 saved, `checkpoints`; what is said, `training_log`.
 """
 
+import contextlib
 import math
 import signal
 import time
@@ -38,7 +39,7 @@ from t2t_mm.mixture import draw_problem, get_problems
 from t2t_mm.precision import computing_in
 from t2t_mm.preparation import Parts, describe, keep_settings, prepare
 from t2t_mm.profiling import Profile
-from t2t_mm.run_settings import Request, settle
+from t2t_mm.run_settings import Request, only_trainer_in, settle
 from t2t_mm.schedules import make_schedule
 from t2t_mm.step_errors import memory_explained, workers_explained
 from t2t_mm.strategy import make_distribution
@@ -201,9 +202,11 @@ def train(
         if check:
             return TrainingResult(check_run(parts), {})
         # Where the run stands; from here on the folder holds one.
-        checkpoints = _take_up(parts, output_dir, keep_checkpoint_max, train_steps)
         state = parts.state
         with (
+            _taken_up(
+                parts, output_dir, keep_checkpoint_max, train_steps
+            ) as checkpoints,
             Interruption() as interruption,
             TrainingLog(
                 output_dir,
@@ -240,29 +243,25 @@ def train(
     )
 
 
-def _take_up(parts: Parts, run_dir: str, keep: int, train_steps: int) -> Checkpoints:
+@contextlib.contextmanager
+def _taken_up(
+    parts: Parts, run_dir: str, keep: int, train_steps: int
+) -> Iterator[Checkpoints]:
     """Goes on where the last checkpoint of the run stands, or begins a new run.
 
-    From here on the folder holds a run, or is known to hold this one.
-
-    Args:
-      parts: get the checkpoint's values.
-      run_dir, keep: of the checkpoints.
-      train_steps: kept with the settings.
-
-    Returns:
-      What saves the run.
+    From here on the folder holds a run, or is known to hold this one; nobody else
+    trains into it until the end. Gives what saves the run.
     """
     state, distribution = parts.state, parts.distribution
-    checkpoints = Checkpoints(
-        run_dir, state, keep=keep, is_writer=distribution.is_chief
-    )
-    if distribution.is_chief:
-        keep_settings(parts, run_dir, train_steps)
-    checkpoints.restore()
-    distribution.check_same_step(state.step, run_dir)
-    distribution.spread_seeds(state.model.variables)
-    return checkpoints
+    is_chief = distribution.is_chief
+    with only_trainer_in(run_dir) if is_chief else contextlib.nullcontext():
+        checkpoints = Checkpoints(run_dir, state, keep=keep, is_writer=is_chief)
+        if is_chief:
+            keep_settings(parts, run_dir, train_steps)
+        checkpoints.restore()
+        distribution.check_same_step(state.step, run_dir)
+        distribution.spread_seeds(state.model.variables)
+        yield checkpoints
 
 
 @dataclass
@@ -372,6 +371,7 @@ class _Run:
     def _evaluate_and_save(self) -> None:
         """Evaluates every problem, then saves; left out when a signal comes."""
         state, results, is_best = self.state, {}, False
+        self.log.write_expert_use(state.step)
         if self.cadence.evaluates:
             if not self.distribution.is_chief:
                 state.evaluated_step = state.step

@@ -8,7 +8,6 @@ metrics.jsonl are objects with "step" and "kind": train, expert_use or eval.
 import json
 import math
 import os
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,9 @@ from t2t_mm import metrics
 from t2t_mm.files import write_atomically
 from t2t_mm.run_history import METRICS_FILE
 from t2t_mm.train_step import NUMBERS, StepOutput
+
+# What is kept of an ExpertBlock's statistics.
+EXPERT_NUMBERS = ("use", "balance_loss", "dropped")
 
 
 class TrainingDivergedError(ValueError):
@@ -48,6 +50,7 @@ class TrainingLog:
         progress: bool = True,
         is_writer: bool = True,
     ):
+        self._is_writer = is_writer
         self._path = os.path.join(run_dir, METRICS_FILE) if is_writer else os.devnull
         if is_writer:
             trim_lines(self._path, step, evaluated_step)
@@ -62,7 +65,8 @@ class TrainingLog:
             total=train_steps, initial=step, disable=is_silent, unit="step"
         )
         self._pending: list[tuple[int, str, float, StepOutput]] = []
-        self._experts: dict[tuple[str, str], list[Mapping]] = defaultdict(list)
+        # By problem and layer, sums over steps: they may be many.
+        self._experts: dict[tuple[str, str], dict[str, Any]] = {}
 
     def __enter__(self) -> "TrainingLog":
         return self
@@ -105,9 +109,13 @@ class TrainingLog:
             line = _summarise(rows[chosen], seconds) | {"learning_rate": learning_rate}
             self._write({"step": last_step, "kind": "train", "problem": problem} | line)
             self._scalars(f"train/{problem}", line, last_step)
-            for i in chosen:
+            for i in chosen if self._is_writer else ():
                 for layer, statistics in pending[i][3][1].items():
-                    self._experts[problem, layer].append(statistics)
+                    sums = self._experts.setdefault((problem, layer), {"steps": 0})
+                    sums["steps"] += 1
+                    for name in EXPERT_NUMBERS:
+                        value = np.asarray(statistics[name], np.float64)
+                        sums[name] = sums.get(name, 0.0) + value
         self._show(rows, math.fsum(entry[2] for entry in pending))
         self._file.flush()
 
@@ -117,13 +125,15 @@ class TrainingLog:
         "use" is each expert's mean share of the gates, "dead" how many were never
         chosen, "dropped" the mean share of choices that found their expert full.
         """
-        for (problem, layer), records in self._experts.items():
-            use = np.mean([record["use"] for record in records], axis=0)
+        for (problem, layer), sums in self._experts.items():
+            use, balance_loss, dropped = (
+                sums[name] / sums["steps"] for name in EXPERT_NUMBERS
+            )
             line = {
                 "dead": int((use == 0).sum()),
                 "largest": float(use.max()),
-                "balance_loss": float(np.mean([r["balance_loss"] for r in records])),
-                "dropped": float(np.mean([r["dropped"] for r in records])),
+                "balance_loss": float(balance_loss),
+                "dropped": float(dropped),
             }
             self._write(
                 {"step": step, "kind": "expert_use", "problem": problem}
@@ -234,12 +244,26 @@ def trim_lines(path: str, step: int, evaluated_step: int) -> None:
       path: a metrics.jsonl, or none yet.
       step: lines of later steps go.
       evaluated_step: evaluations of later steps go.
+
+    Raises:
+      ValueError: if a line is none of a run; names it.
     """
     if not os.path.exists(path):
         return
     with open(path, "rb") as file:
         lines = file.read().splitlines(keepends=True)
-    kept = [line for line in lines if _is_kept(line, step, evaluated_step)]
+    kept = []
+    for number, line in enumerate(lines, 1):
+        try:
+            is_kept = _is_kept(line, step, evaluated_step)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} cannot be read: line {number} is {line[:60]!r} ({error!r}). "
+                "Expected a JSON object with step and kind, as mm-trainer writes it. "
+                "Remove the line."
+            ) from error
+        if is_kept:
+            kept.append(line)
     if len(kept) < len(lines):
         write_atomically(path, b"".join(kept))
 
@@ -248,5 +272,5 @@ def _is_kept(line: bytes, step: int, evaluated_step: int) -> bool:
     if not line.endswith(b"\n"):
         return False
     record = json.loads(line)
-    last = step if record["kind"] == "train" else evaluated_step
+    last = evaluated_step if record["kind"] == "eval" else step
     return record["step"] <= last

@@ -139,6 +139,15 @@ def test_evaluations_that_are_never_made_cannot_be_watched(problems):
             refuse_in_vain(never, best, patience)
 
 
+def test_a_loss_that_is_no_number_is_beaten_by_every_other(problems):
+    for metric in ("loss", "bleu"):
+        watched = Watched(metric, problems)
+        history = [(10, math.nan), (20, 5.0)]
+        assert watched.is_best(5.0, history[:1])
+        assert not watched.is_best(math.nan, history)
+        assert not Patience(watched, 10, 0.0).is_over(history)
+
+
 @pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan, math.inf])
 def test_a_time_that_is_none_is_refused(minutes):
     with pytest.raises(ValueError, match="max_minutes is .*; expected a time above 0"):

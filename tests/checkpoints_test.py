@@ -84,6 +84,33 @@ def test_the_newest_few_and_the_best_are_kept(tmp_path):
     assert checkpoints.newest_checkpoint(str(tmp_path)).endswith("ckpt-40")
 
 
+def test_a_kill_before_the_best_was_written_does_not_lose_it(tmp_path):
+    """The newest is written first, and says that it is the best."""
+    state = made_state(1)
+    saver = checkpoints.Checkpoints(str(tmp_path), state)
+    state.step = state.best_step = 10
+    saver.save(is_best=True)
+    state.step = state.best_step = 20
+    saver.save(is_best=False)
+    best = tmp_path / "best"
+    assert [path.name for path in best.glob("*.index")] == ["ckpt-10.index"]
+    reader = checkpoints.Checkpoints(str(tmp_path), made_state(0), is_writer=False)
+    assert reader.restore()
+    assert [path.name for path in best.glob("*.index")] == ["ckpt-10.index"]
+    restored = made_state(0)
+    again = checkpoints.Checkpoints(str(tmp_path), restored)
+    assert again.restore()
+    assert [path.name for path in best.glob("*.index")] == ["ckpt-20.index"]
+    network = Network(name="network")
+    network.build()
+    assert checkpoints.restore_for_inference(network, str(tmp_path), "best") == 20
+    # A later step that is not the best leaves it alone.
+    restored.step = 30
+    again.save()
+    assert checkpoints.Checkpoints(str(tmp_path), made_state(0)).restore()
+    assert [path.name for path in best.glob("*.index")] == ["ckpt-20.index"]
+
+
 def test_keeping_none_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match="keep_checkpoint_max is 0; expected 1 or more"

@@ -1,5 +1,6 @@
 """Locks between processes."""
 
+import errno
 import os
 import pathlib
 import subprocess
@@ -45,6 +46,29 @@ def test_a_killed_process_lets_go(tmp_path):
         holder.wait()
     with locks.Lock(path) as lock:
         assert lock.take()
+
+
+def test_whoever_wants_to_be_alone_is_refused_in_the_words_given(tmp_path):
+    path = str(tmp_path / "lock")
+    with locks.alone(path, "Another one."):
+        with pytest.raises(OSError, match="^Another one.$"):
+            with locks.alone(path, "Another one."):
+                pytest.fail("two at once")
+    with locks.alone(path, "Another one."):
+        pass
+
+
+def test_a_drive_without_locks_is_no_reason_to_stop(tmp_path, monkeypatch, caplog):
+    def no_locks(_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(locks, "_lock", no_locks)
+    path = str(tmp_path / "lock")
+    with pytest.raises(locks.NoLocksError, match="cannot be locked .Function not impl"):
+        locks.Lock(path).take()
+    with locks.alone(path, "Another one."):
+        pass
+    assert "Going on; see that nobody else works there." in caplog.text
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):

@@ -105,10 +105,22 @@ def test_a_new_run_must_say_what_it_is(tmp_path):
         run_settings.settle(Request(problem="quick_copy"), str(tmp_path / "new"))
 
 
-def test_a_broken_run_record_is_refused(tmp_path):
-    (tmp_path / "run.json").write_text("{")
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3"])
+def test_a_broken_run_record_is_refused(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(ValueError, match="run.json cannot be read"):
         load_run_record(str(tmp_path))
+
+
+def test_two_do_not_train_into_one_folder(train_quickly, cheap_evaluation, tmp_path):
+    with run_settings.only_trainer_in(str(tmp_path / "run")):
+        with pytest.raises(
+            OSError, match="Another mm-trainer is at work in .*run; one"
+        ):
+            train_quickly(train_steps=1)
+        assert not (tmp_path / "run" / "run.json").exists()
+    assert train_quickly(train_steps=1).step == 1
+    assert train_quickly(train_steps=2).step == 2
 
 
 def started_run(data_dir, run_dir):

@@ -107,6 +107,22 @@ def test_without_evaluation_a_run_only_saves(train, tmp_path, losses):
     assert {json.loads(line)["kind"] for line in lines} == {"train"}
 
 
+def test_without_evaluation_a_run_says_how_its_experts_are_used(train, tmp_path):
+    sizes = "hidden_size=8,num_heads=2,num_experts=3,expert_size=7,encoder_blocks=1,"
+    sizes += "mixer_blocks=0,kernels=(3,3,3,3),dilations=(1,1,1,1)"
+    settings = {"model": "multimodel", "hparams_set": "multimodel_tiny"}
+    settings |= {"hparams": sizes, "evaluate": False}
+    for train_steps in (2, 3):
+        train(train_steps=train_steps, **settings)
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    used = [one for one in records if one["kind"] == "expert_use"]
+    layers = ["decoder_experts", "encoder_experts"]
+    found = sorted((one["step"], one["layer"]) for one in used)
+    assert found == [(step, layer) for step in (2, 3) for layer in layers]
+    assert all(sum(one["use"]) == pytest.approx(1, abs=1e-4) for one in used)
+
+
 class Note(keras.callbacks.Callback):
     """Writes down what is called; asks to stop after a step."""
 
