@@ -200,8 +200,9 @@ def empty_multiply_adds(hparams, operation):
     import tensorflow as tf
 
     inputs, sizes = operation.inputs, (hparams.hidden_size, hparams.expert_size)
-    if operation.type == "BatchMatMulV2" and inputs[1].shape.rank == 3:
-        if tuple(inputs[1].shape[1:]) in (sizes, sizes[::-1]):
+    is_product = operation.type in ("MatMul", "BatchMatMulV2")
+    if is_product and "/experts" in operation.name:
+        if tuple(inputs[1].shape[-2:]) in (sizes, sizes[::-1]):
             return multiply_adds(operation)
     if operation.type == "TopKV2" and inputs[0].shape.rank == 2:
         if inputs[0].shape[1] == hparams.num_experts:

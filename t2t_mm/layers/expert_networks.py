@@ -28,32 +28,12 @@ def answers(
       parts: how many experts each part has.
       capacities: how many rows each expert of a part has, numbers or int32 scalars.
     """
-    dtype, depth = weights[0].dtype, rows.shape[-1]
-
-    def rows_of_parts(rows):
-        sizes = [n * capacity for n, capacity in zip(parts, capacities, strict=True)]
-        rows = tf.split(rows, sizes) if len(parts) > 1 else [rows]
-        # One expert is a matrix: its products take a tenth less than a batch of one.
-        return [
-            tf.reshape(one, [capacity, depth] if n == 1 else [n, capacity, depth])
-            for one, n, capacity in zip(rows, parts, capacities, strict=True)
-        ]
-
-    def weights_of_parts(weight):
-        ones = tf.split(weight, list(parts)) if len(parts) > 1 else [weight]
-        return [
-            tf.squeeze(one, 0) if n == 1 else one
-            for one, n in zip(ones, parts, strict=True)
-        ]
-
-    def together(of_parts, shape):
-        of_parts = [tf.reshape(one, shape) for one in of_parts]
-        return tf.concat(of_parts, 0) if len(of_parts) > 1 else of_parts[0]
+    dtype = weights[0].dtype
 
     @tf.custom_gradient
     def asked(rows, *weights):
-        given = rows_of_parts(rows)
-        cast = [weights_of_parts(tf.cast(one, rows.dtype)) for one in weights]
+        given = _rows_of_parts(rows, parts, capacities)
+        cast = [_weights_of_parts(tf.cast(one, rows.dtype), parts) for one in weights]
         cast = list(zip(*cast, strict=True))
         units, found = zip(
             *[_units_and_answers(*one) for one in zip(given, cast, strict=True)],
@@ -61,19 +41,56 @@ def answers(
         )
 
         def gradient(upstream):
-            of_parts = [
-                _gradients(*one)
-                for one in zip(rows_of_parts(upstream), given, units, cast, strict=True)
-            ]
-            of_rows, *of_weights = zip(*of_parts, strict=True)
-            return together(of_rows, [-1, depth]), *(
-                tf.cast(together(one, [-1, *weight.shape[1:]]), dtype)
-                for one, weight in zip(of_weights, weights, strict=True)
+            upstream = _rows_of_parts(upstream, parts, capacities)
+            of_rows, *of_weights = zip(
+                *[
+                    _gradients(*one)
+                    for one in zip(upstream, given, units, cast, strict=True)
+                ],
+                strict=True,
+            )
+            return _rows_together(of_rows, parts), *(
+                tf.cast(_weights_together(one, parts), dtype) for one in of_weights
             )
 
-        return together(found, [-1, depth]), gradient
+        return _rows_together(found, parts), gradient
 
     return asked(rows, *weights)
+
+
+# One expert is a matrix, not a batch of one: its products take a tenth less.
+
+
+def _rows_of_parts(rows, parts, capacities):
+    sizes = [n * capacity for n, capacity in zip(parts, capacities, strict=True)]
+    rows = tf.split(rows, sizes) if len(parts) > 1 else [rows]
+    return [
+        one if n == 1 else tf.reshape(one, [n, capacity, one.shape[-1]])
+        for one, n, capacity in zip(rows, parts, capacities, strict=True)
+    ]
+
+
+def _rows_together(of_parts, parts):
+    rows = [
+        one if n == 1 else tf.reshape(one, [-1, one.shape[-1]])
+        for one, n in zip(of_parts, parts, strict=True)
+    ]
+    return tf.concat(rows, 0) if len(rows) > 1 else rows[0]
+
+
+def _weights_of_parts(weight, parts):
+    ones = tf.split(weight, list(parts)) if len(parts) > 1 else [weight]
+    return [
+        tf.squeeze(one, 0) if n == 1 else one
+        for one, n in zip(ones, parts, strict=True)
+    ]
+
+
+def _weights_together(of_parts, parts):
+    weights = [
+        one[None] if n == 1 else one for one, n in zip(of_parts, parts, strict=True)
+    ]
+    return tf.concat(weights, 0) if len(weights) > 1 else weights[0]
 
 
 def _units_and_answers(rows, weights):
