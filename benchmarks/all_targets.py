@@ -41,8 +41,13 @@ MEASURED = {
         "step_ratios.py torch --hparams_set=multimodel_tiny --intra_op_threads=1",
         "data_dir torch",
     ),
-    "ancestor": (
-        "rivals/ancestor.py --models=multimodel_tiny,multimodel_base "
+    "ancestor_tiny": (
+        "rivals/ancestor.py --models=multimodel_tiny --repeats=2 --intra_op_threads=1 "
+        "--precisions=float32,mixed_bfloat16",
+        "peer python tmp_dir pairs",
+    ),
+    "ancestor_base": (
+        "rivals/ancestor.py --models=multimodel_base "
         "--precisions=float32,mixed_bfloat16",
         "peer python tmp_dir pairs",
     ),
