@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from t2t_mm.devices import has_only_cpus
+
 # Of the products with a vocabulary, on a CPU: several run side by side.
 NUM_PARTS = 4
 
@@ -107,9 +109,9 @@ def linear_cross_entropy(
 
 def _parts(x: tf.Tensor) -> list[tf.Tensor]:
     """Gives x [N, ...] in parts for the threads of a CPU, small ones for its caches."""
-    if tf.config.list_logical_devices("GPU"):
+    if not has_only_cpus():
         return [x]
-    count = tf.shape(x)[0]
+    count = x.shape[0] or tf.shape(x)[0]
     return tf.split(x, [(count + i) // NUM_PARTS for i in range(NUM_PARTS)])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from t2t_mm.devices import has_only_cpus
 from t2t_mm.layers import dispatch, expert_networks
 from t2t_mm.layers.dropout import Dropout
 from t2t_mm.layers.normalization import LayerNorm
@@ -176,7 +177,7 @@ class MixtureOfExperts(keras.layers.Layer):
         """
         if has_fixed_shapes or self.num_groups > 1:
             return lambda x: self._answers_by_plan(x, has_fixed_shapes)
-        if tf.config.list_logical_devices("GPU"):
+        if not has_only_cpus():
             return lambda x: self._answers_by_plan(x, has_fixed_shapes)
         weights = [tf.cast(one, self.compute_dtype) for one in self.groups[0][1:]]
 
@@ -260,7 +261,7 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def _parts(self) -> list[int]:
         """Gives how many experts each part has; a group is one part or several."""
-        if tf.config.list_logical_devices("GPU"):
+        if not has_only_cpus():
             return self._groups()
         count = self.num_experts // self.num_groups
         size = math.ceil(self.num_experts / MAX_PARTS)
