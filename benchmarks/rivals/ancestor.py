@@ -7,8 +7,7 @@
 Everything in one run, on one machine, so that the ratio does not hang on it:
 
   1. --peer gets a virtual environment `v19` with the ancestor, unless there is one:
-     Python 3.7 (--python), the versions of `ancestor_pins.txt` from the package index,
-     and the repairs of `repair`, without which it does not run.
+     Python 3.7 (--python); see `ancestor_install.py`.
   2. Sentence pairs are those of `benchmarks/datagen.py`: 50,000 strings of Home
      Assistant, or --pairs, a file with a tab between source and target. mm-datagen
      encodes them (8,192 sub-words); the ancestor can read such shards.
@@ -40,7 +39,6 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import resource
 import statistics
 import subprocess
@@ -48,8 +46,9 @@ import sys
 import tempfile
 import time
 
+from ancestor_install import install
+
 HERE = pathlib.Path(__file__).parent
-ANCESTOR = "tensor2tensor==1.9.0"
 SEED = 11
 TARGET = 3
 OWN = "own"  # of a row, after the precision: on batches of our own pipeline
@@ -114,42 +113,6 @@ def flags():
     parser.add_argument("--batches", help=argparse.SUPPRESS)
     parser.add_argument("--shards", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def install(peer, python):
-    """Makes the ancestor's virtual environment, once."""
-    venv = peer / "v19"
-    if (venv / "ready").exists():
-        return
-    print(f"installing {ANCESTOR} in {venv}", flush=True)
-    subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
-    pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "pip==21.3.1"], check=True)
-    subprocess.run([*pip, "-r", HERE / "ancestor_pins.txt"], check=True)
-    subprocess.run([*pip, "--no-deps", ANCESTOR], check=True)
-    repair(next(venv.glob("lib/python3.*/site-packages/tensor2tensor")))
-    (venv / "ready").touch()
-
-
-def repair(package):
-    """Mends the two lines that keep the ancestor from training on text here.
-
-    Its MultiModel reads `inputs` before the one line that sets it, which text skips;
-    and one of its video models wants a part of TensorFlow that 1.15 no longer has.
-    """
-    for name, found, wanted in (
-        (
-            "models/research/multimodel.py",
-            r"\n( +)(# Project to hidden size if necessary)",
-            r'\n\1inputs = sharded_features["inputs"]\n\1\2',
-        ),
-        ("models/__init__.py", r".*import savp.*\n", ""),
-    ):
-        file = package / name
-        text, count = re.subn(found, wanted, file.read_text("utf-8"), count=1)
-        if not count:
-            sys.exit(f"ancestor.py: nothing to mend in {file}; expected {ANCESTOR}.")
-        file.write_text(text, "utf-8")
 
 
 def encode(asked, folder):
