@@ -2,7 +2,8 @@
 
 Weights are matched by name. Rows that belong to words or labels are matched by the word
 or the label, so that another vocabulary keeps what the pieces that both have were
-taught. Only the network's weights are taken: step, optimizer and data start anew.
+taught. Only the network's weights are taken, their moving averages where the other run
+kept them (hparam `ema_decay`): step, optimizer and data start anew.
 """
 
 import os
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from t2t_mm import checkpoints, run_settings, run_vocabularies
 from t2t_mm.problem import CLASS_LABEL, Problem, get_problem
-from t2t_mm.training_state import MODEL, flat_map
+from t2t_mm.training_state import AVERAGE, MODEL, flat_map
 from t2t_mm.vocabulary import SubwordVocabulary, Vocabulary
 
 NUM_SHOWN = 5
@@ -143,6 +144,7 @@ def warm_start(
     with checkpoints.damage_explained(path):
         reader = tf.train.load_checkpoint(path)
         saved = checkpoints.saved_names(path, only=f"{MODEL}/")
+        averages = checkpoints.saved_names(path, only=f"{AVERAGE}/")
     old_rows = _old_rows(run_dir)
     new_rows = _rows(problems, vocabularies)
     found = WarmStart()
@@ -154,7 +156,8 @@ def warm_start(
             found.new.append(short)
             continue
         with checkpoints.damage_explained(path):
-            value = reader.get_tensor(saved.pop(name))
+            own = saved.pop(name)  # of what is averaged, the average was evaluated
+            value = reader.get_tensor(averages.get(f"{AVERAGE}/{short}", own))
         owner = _owner(name, old_rows, new_rows)
         if owner and list(old_rows[owner]) != list(new_rows[owner]):
             value = _remapped(value, variable, old_rows[owner], new_rows[owner])
@@ -169,7 +172,7 @@ def warm_start(
     found.left = [_short(name) for name in saved]
     if not found.matched and not found.remapped:
         raise _misfit(path, checkpoints.saved_shapes(path, f"{MODEL}/"))
-    return found.describe(path)
+    return found.describe(f"the moving averages of {path}" if averages else path)
 
 
 def check_weights(model: keras.layers.Layer, source: str) -> None:

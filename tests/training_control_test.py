@@ -221,6 +221,24 @@ def test_averages_begin_with_the_weights_of_a_warm_start(train, tmp_path, losses
         np.testing.assert_allclose(average, reader.get_tensor(weight), atol=1e-6)
 
 
+def test_a_warm_start_takes_what_was_evaluated(train, tmp_path, losses, capsys):
+    train("old", train_steps=2, hparams=f"{TINY},ema_decay=0.9")
+    still = f"{TINY},learning_rate=0.0"
+    old = str(tmp_path / "old")
+    train("new", train_steps=1, warm_start_from=old, hparams=still, progress=True)
+    assert "Warm start from the moving averages of" in capsys.readouterr().out
+    path = checkpoints.newest_checkpoint(old)
+    reader, averages = tf.train.load_checkpoint(path), {}
+    for name, key in checkpoints.saved_names(path, only="average/").items():
+        averages[name.replace("average/", "model/", 1)] = reader.get_tensor(key)
+    raw = weights_of(path)
+    new = weights_of(checkpoints.newest_checkpoint(str(tmp_path / "new")))
+    assert averages.keys() <= raw.keys()
+    assert any(not np.array_equal(averages[name], raw[name]) for name in averages)
+    for name, value in averages.items():
+        np.testing.assert_array_equal(new[name], value)
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
