@@ -47,7 +47,7 @@ MEASURED = {
         "peer python tmp_dir pairs",
     ),
     "ancestor_base": (
-        "rivals/ancestor.py --models=multimodel_base "
+        "rivals/ancestor.py --models=multimodel_base --intra_op_threads=1 "
         "--precisions=float32,mixed_bfloat16",
         "peer python tmp_dir pairs",
     ),
