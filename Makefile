@@ -32,15 +32,12 @@ $(STAMP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,dev]"
 	@touch $(STAMP)
 
-# A network as small as the demo's learns faster with one thread for each operation,
-# several operations at once, than with operations cut into parts.
 demo: $(STAMP)
 	$(BIN)/mm-trainer --generate_data --problem=$(DEMO_PROBLEM) \
 	  --model=$(DEMO_MODEL) --hparams_set=$(DEMO_HPARAMS_SET) \
 	  --data_dir=$(DEMO_DIR)/data --tmp_dir=$(DEMO_DIR)/downloads \
 	  --output_dir=$(DEMO_DIR)/run --train_steps=$(DEMO_STEPS) \
-	  --eval_frequency=$(DEMO_EVAL_FREQUENCY) --eval_examples=100 \
-	  --intra_op_parallelism_threads=1
+	  --eval_frequency=$(DEMO_EVAL_FREQUENCY) --eval_examples=100
 	$(BIN)/mm-eval --data_dir=$(DEMO_DIR)/data --output_dir=$(DEMO_DIR)/run
 	$(BIN)/mm-report --output_dir=$(DEMO_DIR)/run
 

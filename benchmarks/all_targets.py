@@ -38,16 +38,16 @@ MEASURED = {
         "data_dir torch",
     ),
     "torch_multimodel": (
-        "step_ratios.py torch --hparams_set=multimodel_tiny --intra_op_threads=1",
+        "step_ratios.py torch --hparams_set=multimodel_tiny",
         "data_dir torch",
     ),
     "ancestor_tiny": (
-        "rivals/ancestor.py --models=multimodel_tiny --repeats=2 --intra_op_threads=1 "
+        "rivals/ancestor.py --models=multimodel_tiny --repeats=2 "
         "--precisions=float32,mixed_bfloat16",
         "peer python tmp_dir pairs",
     ),
     "ancestor_base": (
-        "rivals/ancestor.py --models=multimodel_base --intra_op_threads=1 "
+        "rivals/ancestor.py --models=multimodel_base "
         "--precisions=float32,mixed_bfloat16",
         "peer python tmp_dir pairs",
     ),

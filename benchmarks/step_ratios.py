@@ -18,8 +18,7 @@
               the same modalities; trains each for a few steps, each by itself
   torch       our step over one of a plain PyTorch encoder-decoder with as many
               multiply-adds (benchmarks/rivals/pytorch_transformer.py), on the same
-              batches, with as many threads, on as many processors; with
-              --intra_op_threads=1 ours run one operation each. PyTorch's own count
+              batches, with as many threads, on as many processors. PyTorch's own count
               leaves out fused attention. Empty rows of experts count as work; --useful
               leaves them out of what PyTorch has to do
 
@@ -70,8 +69,9 @@ def flags():
     parser.add_argument(
         "--intra_op_threads",
         type=int,
-        help="for torch: into parts for how many of our threads an operation is cut; "
-        "--threads of them run at once either way; default: --threads",
+        default=0,
+        help="into parts for how many of our threads an operation is cut; "
+        "default: mm-trainer's choice",
     )
     parser.add_argument(
         "--useful", action="store_true", help="for torch: without experts' empty rows"
@@ -80,6 +80,19 @@ def flags():
         "--tokens", default="1024,4096", help="of a batch, for experts: several sizes"
     )
     return parser.parse_args()
+
+
+def start(asked):
+    """Imports TensorFlow, in silence, to use the threads asked for."""
+    from t2t_mm.bin import command, threads
+
+    inter_op = 0
+    if asked.kind == "torch":
+        inter_op = asked.threads
+        if hasattr(os, "sched_setaffinity"):  # for both: the other process inherits it
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:inter_op])
+    command.start_tensorflow()
+    threads.use_threads(asked.intra_op_threads, inter_op)
 
 
 def show_ratio(first, second, costs):
@@ -249,12 +262,8 @@ def torch(asked):
     """Compares with PyTorch at equal multiply-adds, width, batches and vocabulary."""
     if not asked.torch:
         sys.exit("step_ratios.py: torch needs --torch, a Python that has torch.")
-    if hasattr(os, "sched_setaffinity"):  # for both: the other process inherits it
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: asked.threads])
-    from t2t_mm.bin import threads
+    import tensorflow as tf
 
-    intra_op = asked.intra_op_threads or asked.threads
-    threads.use_threads(intra_op, asked.threads)
     run = Trained(asked)
     problem = run.problems[0]
     model, batches = run.state.model, run.batches[problem.name]
@@ -291,7 +300,7 @@ def torch(asked):
         f"{source:.0f} real of {padded[0]:.0f} source, {target:.0f} of {padded[1]:.0f} "
         "target positions"
     )
-    if intra_op != asked.threads:
+    if intra_op := tf.config.threading.get_intra_op_parallelism_threads():
         print(f"  t2t_mm cuts an operation into parts for {intra_op} thread(s)")
     parameters = sum(v.value.shape.num_elements() for v in model.trainable_variables)
     about = rival.about
@@ -320,7 +329,5 @@ KINDS = {
 
 if __name__ == "__main__":
     arguments = flags()
-    from t2t_mm.bin import command
-
-    command.start_tensorflow()
+    start(arguments)
     KINDS[arguments.kind](arguments)

@@ -83,7 +83,7 @@ def add_thread_flags(parser):
             f"--{name}_threads",
             type=int,
             default=0,
-            help=f"{text}; default: TensorFlow's choice, all processors",
+            help=f"{text}; default: mm-trainer's choice",
         )
 
 
@@ -91,7 +91,7 @@ def start_tensorflow(asked):
     """Imports TensorFlow, in silence, to use the threads asked for.
 
     Returns:
-      Words that say which, for the header; none for TensorFlow's choice.
+      Words that say which, for the header; none for mm-trainer's choice.
     """
     from t2t_mm.bin import command, threads
 

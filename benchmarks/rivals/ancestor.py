@@ -14,8 +14,8 @@ Everything in one run, on one machine, so that the ratio does not hang on it:
   3. t2t-trainer trains on its own batches of them, and leaves them behind.
   4. Our trainer's compiled step trains on these very batches, once in each of
      --precisions. The ancestor's is float32: it has no other on a CPU.
-     --intra_op_threads=1 has it run whole operations, which small sizes gain by, as
-     the same flag of mm-trainer does; --their_intra_op_threads is the ancestor's.
+     Each has the threads that its trainer takes by itself, or those of
+     --intra_op_threads, --their_intra_op_threads.
   5. With --own_batches, once more on the batches that our input pipeline makes of the
      same shards under the same limits (1,024 positions, lengths up to 256), the
      pipeline beside the step as the ancestor's is: what a user gets who trains with

@@ -12,10 +12,7 @@ from tests.bin.every_command_test import COMMANDS
 FLAGS = ["--intra_op_parallelism_threads", "--inter_op_parallelism_threads"]
 RUN_A_NETWORK = ["bleu", "decoder", "eval", "export", "serve", "trainer"]
 # The folder is no run: each command says so, after it has started TensorFlow.
-PROGRAM = """
-import sys
-from t2t_mm.bin import mm_eval, mm_trainer
-
+NUMBERS = """
 def config():
     import tensorflow as tf
 
@@ -24,6 +21,10 @@ def config():
         threading.get_intra_op_parallelism_threads(),
         threading.get_inter_op_parallelism_threads(),
     ]
+"""
+PROGRAM = """
+import sys
+from t2t_mm.bin import mm_eval, mm_trainer
 
 file = "--output_dir=" + sys.argv[1]
 flags = ["--intra_op_parallelism_threads=1", "--inter_op_parallelism_threads=2"]
@@ -37,6 +38,16 @@ tf.zeros([2]) + 1.0
 print(mm_eval.main([file, *flags]), config())
 print(mm_eval.main([file, "--intra_op_parallelism_threads=3"]), config())
 print(mm_eval.main([file, "--inter_op_parallelism_threads=3"]), config())
+"""
+FLAGLESS = """
+import sys
+from t2t_mm.bin import mm_eval, threads
+
+file = "--output_dir=" + sys.argv[1]
+threads.num_processors = lambda: 3
+print(mm_eval.main([file]), config())
+threads.num_processors = lambda: 2
+print(mm_eval.main([file]), config())
 """
 
 
@@ -82,17 +93,48 @@ def test_scoring_a_file_refuses_them_since_no_network_runs(
     assert f"--translation came with {FLAGS[0]}" in capsys.readouterr().err
 
 
+def run_program(program, path, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", NUMBERS + program, str(path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        check=True,
+    )
+
+
+def test_without_flags_operations_stay_whole_on_few_processors_only(tmp_path):
+    path = tmp_path / "no_run"
+    path.write_text("a file", "utf-8")
+    done = run_program(FLAGLESS, path, TF_NUM_INTRAOP_THREADS="")
+    assert done.stdout.splitlines() == [
+        "2 [0, 0]",  # three processors
+        "2 [1, 0]",  # two
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "number"),
+    [
+        ("tf.config.threading.set_intra_op_parallelism_threads(5)", 5),
+        ("tf.zeros([2]) + 1.0", 0),  # TensorFlow has started its threads
+    ],
+)
+def test_threads_of_a_plug_in_or_a_program_stay_and_are_no_mistake(
+    before, number, tmp_path
+):
+    path = tmp_path / "no_run"
+    path.write_text("a file", "utf-8")
+    program = f"import tensorflow as tf\n{before}\n{FLAGLESS}"
+    done = run_program(program, path, TF_NUM_INTRAOP_THREADS="")
+    assert done.stdout.splitlines() == [f"2 [{number}, 0]"] * 2
+    assert "started its threads" not in done.stderr
+
+
 def test_the_flags_reach_tensorflow_and_too_late_is_a_message(tmp_path):
     path = tmp_path / "no_run"
     path.write_text("a file", "utf-8")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(path)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
-    )
+    done = run_program(PROGRAM, path, TF_NUM_INTRAOP_THREADS="2")
     assert done.stdout.splitlines() == [
         "2 [0, 0]",
         "2 [0, 2]",
