@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
-from t2t_mm.bin import menu, plugins, threads
+from t2t_mm.bin import allocation, menu, plugins, threads
 from t2t_mm.bin.command_line import (
     DroppedFlag,
     check_required,
@@ -156,6 +156,8 @@ def load_zoo(user_dir: str | None = None) -> None:
 def start_tensorflow(values: flags.FlagValues | None = None) -> None:
     """Imports TensorFlow, in silence (see `start_messages_held_back`).
 
+    The process keeps memory that it frees; see `allocation`.
+
     Args:
       values: flags, with those of `threads.define_thread_flags` in commands that run a
         network; none in a process without flags.
@@ -165,6 +167,7 @@ def start_tensorflow(values: flags.FlagValues | None = None) -> None:
     """
     with start_messages_held_back(values):
         import tensorflow  # noqa: F401
+    allocation.keep_freed_memory()
     if values is not None:
         threads.use_thread_flags(values)
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from t2t_mm.layers.convolution import ConvBlock, Step
 from t2t_mm.layers.dropout import Dropout
+from t2t_mm.layers.halves import product
 from t2t_mm.layers.memory import DecoderMemory
 from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.layers.segments import Segments, apart, together
@@ -224,7 +225,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 def _matmul(x, matrix, dtype):
     shape = tf.shape(x)
-    flat = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), tf.cast(matrix, dtype))
+    flat = product(tf.reshape(x, [-1, matrix.shape[0]]), tf.cast(matrix, dtype))
     return tf.reshape(flat, [shape[0], shape[1], matrix.shape[1]])
 
 

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.layers.dropout import Dropout
+from t2t_mm.layers.halves import side_by_side
 from t2t_mm.layers.memory import DecoderMemory, Moment
 from t2t_mm.layers.normalization import LayerNorm, centred
 from t2t_mm.layers.segments import Segments, apart, together
@@ -297,12 +298,19 @@ class ConvBlock(keras.layers.Layer):
 
     def call(self, x, mask=None, *, training: bool, segments: Segments | None = None):
         """Gives the block's output."""
+        if training and mask is not None and segments is None:
+            h4 = side_by_side(self._four_steps, x, mask)
+        else:
+            h4 = self._four_steps(x, mask, segments)
+        return self.dropout(h4, training=training)
+
+    def _four_steps(self, x, mask, segments=None):
         x = tf.expand_dims(x, 2)  # [B, L, 1, D]
         mask = None if mask is None else mask[:, :, None]
         step1, step2, step3, step4 = self.steps
         h2 = x + step2(step1(x, mask, segments=segments), mask, segments=segments)
         h4 = x + step4(step3(h2, mask, segments=segments), mask, segments=segments)
-        return self.dropout(tf.squeeze(h4, 2), training=training)  # [B, L, D]
+        return tf.squeeze(h4, 2)  # [B, L, D]
 
     def prepared(self, memory: DecoderMemory) -> Step:
         """Gives the block for one position after the other; see `ConvStep`."""

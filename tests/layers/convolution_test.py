@@ -187,6 +187,36 @@ def test_a_conv_block_drops_values_in_training_only():
     np.testing.assert_allclose(dropped[~is_zero], 2 * kept[~is_zero], rtol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_conv_block_trains_on_halves_as_on_the_whole(rows, is_compiled):
+    block = ConvBlock(8, dropout=0.0, is_causal=True)
+    x = tf.constant(normal(rows, 9, 8))
+    mask = tf.constant(mask_of(*range(9, 9 - rows, -1)))
+    block.build(x.shape)
+    for number, variable in enumerate(block.trainable_variables):
+        variable.assign(normal(*variable.shape, seed=number))
+    values = [variable.value for variable in block.trainable_variables]
+    upstream = normal(rows, 9, 8, seed=99)
+
+    def gradients(x, mask, upstream, training):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = block(x, mask, training=training)
+            total = tf.reduce_sum(y * upstream)
+        return y, *tape.gradient(total, [x, *values])
+
+    given = x, mask, tf.constant(upstream)
+    train = gradients
+    if is_compiled:  # for any number of rows, as the trainer's steps are
+        shapes = [tf.TensorSpec([None, *one.shape[1:]], one.dtype) for one in given]
+        train = tf.function(gradients).get_concrete_function(*shapes, training=True)
+    found = train(*given) if is_compiled else train(*given, training=True)
+    for trained, whole in zip(found, gradients(*given, training=False), strict=True):
+        scale = float(tf.reduce_max(tf.abs(whole)))
+        np.testing.assert_allclose(trained, whole, rtol=1e-4, atol=1e-5 * scale)
+
+
 def test_a_conv_block_refuses_other_than_four_steps():
     with pytest.raises(ValueError, match="four of each were expected"):
         ConvBlock(5, kernels=(3, 3), dilations=(1, 1), dropout=0.0, is_causal=True)
