@@ -23,7 +23,8 @@ SETTINGS = {
 def keep_freed_memory() -> bool:
     """Has glibc keep what is freed, unless the environment says otherwise.
 
-    The most memory that a process holds at once stays the same; it holds it for longer.
+    A process holds its memory for longer, and a few percent more of it at most where
+    blocks of many sizes come in turn: 1.82 GiB for 1.80, 7.62 for 7.35 at base size.
 
     Returns:
       Whether anything was set: not without glibc, nor where one of `SETTINGS` or
@@ -32,8 +33,9 @@ def keep_freed_memory() -> bool:
     if any(name in os.environ for name in (*SETTINGS, "GLIBC_TUNABLES")):
         return False
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-        ctypes.CDLL(None).gnu_get_libc_version  # noqa: B018  (others take other numbers)
+        library = ctypes.CDLL(None)
+        mallopt = library.mallopt
+        library.gnu_get_libc_version  # noqa: B018  (others take other numbers)
     except (OSError, AttributeError, TypeError):  # TypeError: no such library's name
         return False
     return all([mallopt(number, value) for number, value in SETTINGS.values()])
