@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from t2t_mm.devices import has_only_cpus
-from t2t_mm.layers import dispatch, expert_networks
+from t2t_mm.layers import dispatch, expert_networks, noise
 from t2t_mm.layers.dropout import Dropout
+from t2t_mm.layers.halves import halves
 from t2t_mm.layers.normalization import LayerNorm
 from t2t_mm.replicas import num_replicas, sum_over_replicas
 
@@ -132,31 +133,31 @@ class MixtureOfExperts(keras.layers.Layer):
         """Gives the answers and the statistics."""
         depth = x.shape[-1]
         flat, is_real = tf.reshape(x, [-1, depth]), tf.reshape(mask, [-1])  # [B*L, D]
-        noise = None
+        drawn = None
         if training:
             # Padding draws, too, so that both forms of dispatch draw the same.
             shape = [tf.shape(flat)[0], self.num_experts]
-            noise = keras.random.normal(shape, seed=self.noise)
+            drawn = noise.normal(shape, self.noise)
         if training and self.capacity_factor is not None:
             answers, statistics = self._answer_within_capacity(
-                flat, noise, is_real, self.capacity_factor
+                flat, drawn, is_real, self.capacity_factor
             )
             return tf.reshape(answers, tf.shape(x)), statistics
         real = tf.where(is_real)  # [N, 1]
         flat = tf.gather_nd(flat, real)
-        if noise is not None:
-            noise = tf.gather_nd(noise, real)
-        gates, experts, statistics = self._route(tf.cast(flat, tf.float32), noise)
+        if drawn is not None:
+            drawn = tf.gather_nd(drawn, real)
+        gates, experts, statistics = self._route(tf.cast(flat, tf.float32), drawn)
         answers = self._ask(flat, gates, dispatch.exact_plan(experts, self._parts()))
         answers = tf.scatter_nd(real, answers, [tf.size(is_real, tf.int64), depth])
         return tf.reshape(answers, tf.shape(x)), statistics | {
             "dropped": tf.constant(0.0)
         }
 
-    def _answer_within_capacity(self, x, noise, is_real, factor: float):
+    def _answer_within_capacity(self, x, drawn, is_real, factor: float):
         """Gives the answers [N, D] and the statistics of N positions, some padding."""
         gates, experts, statistics = self._route(
-            tf.cast(x, tf.float32), noise, tf.cast(is_real, tf.float32)
+            tf.cast(x, tf.float32), drawn, tf.cast(is_real, tf.float32)
         )
         plan = dispatch.capacity_plan(experts, is_real, self._groups(), factor=factor)
         asked = tf.reduce_sum(tf.cast(is_real, tf.float32)) * self.experts_per_position
@@ -203,27 +204,30 @@ class MixtureOfExperts(keras.layers.Layer):
             plan = dispatch.exact_plan(experts, self._parts())
         return self._ask(x, gates, plan)
 
-    def _route(self, x, noise, weight=None):
+    def _route(self, x, drawn, weight=None):
         """Gives gates [N, k], experts [N, k] and statistics, all in float32.
 
         Args:
           x: float32 [N, D].
-          noise: float32 [N, E]; None without training.
+          drawn: float32 [N, E], the noise; None without training.
           weight: float32 [N], 0 where a position does not count; None: all do.
         """
         k = self.experts_per_position
         clean = tf.matmul(x, tf.cast(self.gate, tf.float32))  # [N, E]
         noisy, scale = clean, None
-        if noise is not None:
+        if drawn is not None:
             scale = tf.nn.softplus(tf.matmul(x, tf.cast(self.gate_noise, tf.float32)))
             scale += NOISE_FLOOR
-            noisy += scale * noise
-        top, experts = tf.math.top_k(noisy, min(k + 1, self.num_experts))
+            noisy += scale * drawn
+        # Decoding has few rows, and no use for halves.
+        parts = [noisy] if drawn is None else halves(noisy)
+        best = [tf.math.top_k(part, min(k + 1, self.num_experts)) for part in parts]
+        top, experts = (tf.concat(found, 0) for found in zip(*best, strict=True))
         experts = experts[:, :k]
         gates = tf.nn.softmax(top[:, :k])  # [N, k]
         counts = tf.ones_like(gates) if weight is None else weight[:, None]
         importance = self._sum_by_expert(gates * counts, experts)  # [E]
-        if noise is not None and k < self.num_experts:
+        if drawn is not None and k < self.num_experts:
             load = self._load(clean, noisy, scale, top, weight)
         else:
             load = self._sum_by_expert(tf.ones_like(gates) * counts, experts)

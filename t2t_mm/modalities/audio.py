@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from t2t_mm.layers import noise
 from t2t_mm.layers.convolution import ConvRes, ConvStep, masked
 from t2t_mm.layers.dropout import Dropout
 from t2t_mm.layers.normalization import LayerNorm
@@ -253,8 +254,8 @@ class AudioModality(Modality):
             x, mask = augmentation.at_speed(x, mask, speed, slowest=1.0 - change)
         if hparams.audio_noise:
             draws = keras.random.uniform((tf.shape(x)[0],), seed=self.chance)
-            noise = keras.random.normal(tf.shape(x), seed=self.chance)
-            x = augmentation.noisy(x, mask, noise, draws * hparams.audio_noise)
+            drawn = noise.normal(tf.shape(x), self.chance)
+            x = augmentation.noisy(x, mask, drawn, draws * hparams.audio_noise)
         return x, mask
 
     def _spec_augment(self, x, mask):

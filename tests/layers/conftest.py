@@ -1,10 +1,10 @@
 """Fixtures of the tests of layers."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from t2t_mm.layers import noise
 from tests.made.experts import normal
 
 
@@ -12,8 +12,8 @@ from tests.made.experts import normal
 def known_noise(monkeypatch):
     """Makes the layer's noise a known array instead of a draw."""
 
-    def draw(shape, seed=None):
+    def draw(shape, seed):
         return tf.constant(normal(*np.array(shape), seed=17))
 
-    monkeypatch.setattr(keras.random, "normal", draw)
+    monkeypatch.setattr(noise, "normal", draw)
     return lambda shape: normal(*shape, seed=17)
