@@ -6,6 +6,7 @@ take (hparams, learning_rate) and return a Keras optimizer. Imports no TensorFlo
 top, so that the names can be listed at once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from t2t_mm.registry import register_optimizer
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+# What some optimizers read and others do not.
+SETTINGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
 
 
 @register_optimizer
@@ -114,7 +118,42 @@ def unbuilt_optimizer(
     from t2t_mm.schedules import OptimizerSchedule, make_schedule
 
     make = registry.optimizers.get(hparams.optimizer)
-    return make(hparams, OptimizerSchedule(make_schedule(hparams, train_steps)))
+    rate = OptimizerSchedule(make_schedule(hparams, train_steps))
+    noted, read = _noting_reads(hparams)
+    optimizer = make(noted, rate)
+    _refuse_unread(hparams, read)
+    return optimizer
+
+
+def _noting_reads(hparams: HParams) -> tuple[HParams, set[str]]:
+    """Gives a copy of hparams, and the names of what was read of it so far."""
+    read: set[str] = set()
+
+    class Noting(type(hparams)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    noting = object.__new__(Noting)
+    noting.__dict__.update(vars(hparams))
+    return noting, read
+
+
+def _refuse_unread(hparams: HParams, read: set[str]) -> None:
+    """Refuses settings that the optimizer did not read and that are not as always."""
+    defaults = {field.name: field.default for field in dataclasses.fields(hparams)}
+    unread = [
+        name
+        for name in SETTINGS
+        if name not in read and getattr(hparams, name) != defaults[name]
+    ]
+    if unread:
+        given = ", ".join(f"{name}={getattr(hparams, name):g}" for name in unread)
+        remedy = ",".join(f"{name}={defaults[name]:g}" for name in unread)
+        raise ValueError(
+            f"optimizer={hparams.optimizer} came with {given}; expected the default, "
+            f"since nothing reads it then. Set {remedy}, or another optimizer."
+        )
 
 
 def make_optimizer(
@@ -129,7 +168,8 @@ def make_optimizer(
 
     Raises:
       UnknownNameError: if no optimizer or schedule factor has the name.
-      ValueError: if the settings contradict each other.
+      ValueError: if the settings contradict each other, or one of `SETTINGS` is not
+        its default and the optimizer does not read it.
     """
     optimizer = unbuilt_optimizer(hparams, train_steps)
     if optimizer.weight_decay:

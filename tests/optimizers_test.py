@@ -10,14 +10,8 @@ from t2t_mm.configuration import HParams
 from t2t_mm.fused_adam import FusedAdam
 from t2t_mm.schedules import OptimizerSchedule, make_schedule
 
-HPARAMS = HParams(
-    learning_rate=0.1,
-    schedule="constant*linear_warmup",
-    warmup_steps=4,
-    adam_beta1=0.8,
-    adam_beta2=0.95,
-    adam_epsilon=1e-7,
-)
+ANY = HParams(learning_rate=0.1, schedule="constant*linear_warmup", warmup_steps=4)
+HPARAMS = dataclasses.replace(ANY, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-7)
 SHAPES = [(3, 5), (5,), (2, 3, 7)]
 
 
@@ -80,7 +74,7 @@ def test_fused_adam_is_the_adam_of_keras(weight_decay):
 )
 def test_every_optimizer_goes_down_hill_and_leaves_the_rest_alone(name):
     variables = made_variables()
-    hparams = dataclasses.replace(HPARAMS, optimizer=name, learning_rate=0.01)
+    hparams = dataclasses.replace(ANY, optimizer=name, learning_rate=0.01)
     optimizer = optimizers.make_optimizer(hparams, variables, 100)
     before = [variable.numpy() for variable in variables]
     assert sorted(registry.optimizers.names()) == sorted(
@@ -96,7 +90,7 @@ def test_every_optimizer_goes_down_hill_and_leaves_the_rest_alone(name):
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lamb", "lion", "momentum"])
 def test_weight_decay_shrinks_matrices_only(name):
     hparams = dataclasses.replace(
-        HPARAMS, optimizer=name, weight_decay=0.5, schedule="constant"
+        ANY, optimizer=name, weight_decay=0.5, schedule="constant"
     )
     variables = made_variables()
     optimizer = optimizers.make_optimizer(hparams, variables, 100)
@@ -111,6 +105,35 @@ def test_adam_with_weight_decay_is_refused():
     hparams = dataclasses.replace(HPARAMS, weight_decay=0.1)
     with pytest.raises(ValueError, match="expected 0, since adam does not decay"):
         optimizers.make_optimizer(hparams, made_variables(), 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("adafactor", "adam_beta1"),
+        ("adafactor", "adam_beta2"),
+        ("lion", "adam_epsilon"),
+        ("momentum", "adam_beta2"),
+    ],
+)
+def test_a_setting_that_the_optimizer_does_not_read_is_refused(name, setting):
+    hparams = dataclasses.replace(ANY, optimizer=name, **{setting: 0.25})
+    with pytest.raises(ValueError, match=f"came with {setting}=0.25.*Set {setting}="):
+        optimizers.make_optimizer(hparams, made_variables(), 100)
+
+
+def test_an_optimizer_of_ones_own_may_read_all_settings_at_once():
+    @registry.register_optimizer(name="whole_set")
+    def whole_set(hparams, learning_rate):
+        values = dataclasses.asdict(hparams)
+        return keras.optimizers.SGD(learning_rate, values["adam_beta2"])
+
+    try:
+        hparams = dataclasses.replace(HPARAMS, optimizer="whole_set", adam_beta2=0.25)
+        optimizer = optimizers.make_optimizer(hparams, made_variables(), 100)
+    finally:
+        registry.optimizers.forget("whole_set")
+    assert optimizer.momentum == 0.25
 
 
 def test_an_unknown_optimizer_is_refused_with_the_nearest():

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from scipy.stats import norm
 
+from t2t_mm.layers import experts
 from t2t_mm.layers.experts import ExpertBlock, MixtureOfExperts, squared_variation
 from t2t_mm.testing import run_layer_test
 from tests.made.experts import SIZE, answers_of_all, made, normal
@@ -270,3 +271,63 @@ def test_expert_layers_keep_the_laws_of_layers():
     sizes = {"num_experts": 7, "expert_size": 3, "experts_per_position": 2}
     assert not run_layer_test(lambda: MixtureOfExperts(**sizes), x, mask)
     assert not run_layer_test(lambda: ExpertBlock(**sizes, dropout=0.1), x, mask)
+
+
+def in_pieces(monkeypatch, layer, **sizes):
+    """Gives a layer with the same weights, its experts cut in pieces."""
+    monkeypatch.setattr(experts, "PIECE", 40)
+    other = made(**sizes)
+    for i in range(4):
+        whole = layer.groups[0][1 + i].numpy()
+        cut = np.split(whole, len(other.groups))
+        for group, piece in zip(other.groups, cut, strict=True):
+            group[1 + i].assign(piece)
+    for name in ("gate", "gate_noise"):
+        getattr(other, name).assign(getattr(layer, name).numpy())
+    return other
+
+
+@pytest.mark.parametrize("capacity_factor", [None, 1.0])
+def test_pieces_answer_and_learn_as_the_whole(
+    monkeypatch, known_noise, capacity_factor
+):
+    sizes = {"num_experts": 12, "k": 2, "capacity_factor": capacity_factor}
+    layer = made(**sizes)
+    other = in_pieces(monkeypatch, layer, **sizes)
+    assert (len(layer.groups), len(other.groups)) == (1, 12)
+    x, mask = normal(2, 11, SIZE), np.arange(11)[None] < [[11], [6]]
+    weight = normal(2, 11, SIZE, seed=5)
+
+    def learned(layer):
+        weights = [v.value for group in layer.groups for v in group[1:]]
+        with tf.GradientTape() as tape:
+            answers, _ = layer(x, mask, training=True)
+            loss = tf.reduce_sum(answers * weight)
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        joined = [tf.concat(gradients[i::4], 0) for i in range(4)]
+        return [answers, *joined]
+
+    for one, cut in zip(learned(layer), learned(other), strict=True):
+        np.testing.assert_allclose(one, cut, atol=1e-5)
+    for fixed in (False, True):
+        rows = normal(7, SIZE)
+        one, cut = (each.prepared(has_fixed_shapes=fixed) for each in (layer, other))
+        np.testing.assert_allclose(one(rows), cut(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_experts", "expert_bytes", "expected"),
+    [
+        (8, 2**17, 1),  # multimodel_tiny: 1 MiB in all
+        (16, 2**19, 1),  # multimodel_small
+        (240, 2**17, 30),
+        (30, 3 * 2**18, 15),
+        (31, 3 * 2**18, 1),  # no divisor
+        (240, 2**20, 30),  # as many as there are parts
+        (60, 2**22, 1),  # multimodel_base: an expert is larger than a piece
+    ],
+)
+def test_many_small_experts_are_cut_in_pieces_of_a_cache(
+    num_experts, expert_bytes, expected
+):
+    assert experts.num_pieces(num_experts, expert_bytes) == expected
