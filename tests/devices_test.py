@@ -9,6 +9,7 @@ from t2t_mm.losses import _parts
 @pytest.mark.parametrize("kind", ["GPU", "TPU"])
 def test_work_comes_in_parts_where_there_are_only_cpus(monkeypatch, kind):
     layer = MixtureOfExperts(num_experts=6, expert_size=2, experts_per_position=1)
+    layer.build((None, None, 3))
     x = tf.reshape(tf.range(10), [5, 2])
     assert has_only_cpus() and len(layer._parts()) == 6
     assert [len(part) for part in _parts(x)] == [1, 1, 1, 2]
