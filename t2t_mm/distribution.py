@@ -116,9 +116,14 @@ class Distribution:
             outputs = strategy.run(step, args=(rows, share, *rest))
             return tf.nest.map_structure(self._first, outputs, expand_composites=False)
 
+        # tf.distribute's signature of a single replica has its rows as they are.
+        is_single = isinstance(parts_signature[1], tf.TensorSpec)
+
         def call(batch, *rest):
-            rows, shares = self.split(batch)
-            return together(rows, shares, *rest)
+            parts = self.split(batch)
+            if is_single:
+                parts = tf.nest.map_structure(self._first, parts)
+            return together(*parts, *rest)
 
         return call
 

@@ -4,6 +4,7 @@ import socket
 import time
 
 import pytest
+import tensorflow as tf
 
 from t2t_mm.strategy import make_distribution, missing_workers_named
 
@@ -65,3 +66,16 @@ def test_workers_that_do_not_come_are_named(caplog):
             while not caplog.records and time.monotonic() < deadline:
                 time.sleep(0.01)
     assert f"Waiting for 1 of 2 workers: nobody answers at {nowhere}." in caplog.text
+
+
+def test_mirrored_on_a_single_device_gives_it_the_whole_batch():
+    distribution = make_distribution("mirrored")
+    signature = {"x": tf.TensorSpec([None, 2])}
+
+    def step(rows, share, factor):
+        return tf.reduce_sum(rows["x"]) * share * factor
+
+    compiled = distribution.compile(step, signature, tf.TensorSpec([]))
+    for rows in (1, 4):
+        found = compiled({"x": tf.ones([rows, 2])}, tf.constant(3.0))
+        assert distribution.num_replicas == 1 and float(found) == 6 * rows
