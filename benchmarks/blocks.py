@@ -23,7 +23,7 @@ import argparse
 import statistics
 import time
 
-import train_step as steps_of  # this folder's
+import step_times as steps_of  # this folder's
 
 AIM = 0.5
 

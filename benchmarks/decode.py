@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import time
 
-import train_step as steps_of  # this folder's
+import step_times as steps_of  # this folder's
 
 BUFFER = 160
 AROUND = 8

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-import train_step as steps_of  # this folder's
+import step_times as steps_of  # this folder's
 
 WARM_STEPS = 4
 PAUSE = 0.02  # seconds in which another process's threads stop waiting in a busy loop

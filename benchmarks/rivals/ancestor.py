@@ -216,7 +216,7 @@ def ours(asked):
     from t2t_mm.training_state import TrainingState
 
     sys.path.insert(0, str(HERE.parent))
-    import train_step as steps_of
+    import step_times as steps_of
 
     command.load_zoo()
     if precision not in NAMES:

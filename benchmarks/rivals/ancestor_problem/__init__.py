@@ -70,7 +70,7 @@ class MultiplyAdds(tf.train.SessionRunHook):
 
     def __init__(self):
         sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
-        from train_step import multiply_adds
+        from step_times import multiply_adds
 
         operations = tf.get_default_graph().get_operations()
         counts = [multiply_adds(operation) for operation in operations]
