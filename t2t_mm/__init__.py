@@ -58,7 +58,9 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "train":
+        from t2t_mm.bin.command import load_zoo
         from t2t_mm.trainer import train
 
+        load_zoo()
         return train
     raise AttributeError(f"module 't2t_mm' has no attribute '{name}'")

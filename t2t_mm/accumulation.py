@@ -173,7 +173,7 @@ class Accumulator:
             weights *= self._clip_norm / tf.maximum(norm, self._clip_norm)
         variables = [self._variables[path] for path in paths]
         gradients = [self._take(path, weights) for path in paths]
-        self._optimizer.apply(gradients, variables)
+        optimizers.apply_update(self._optimizer, gradients, variables)
         return weights
 
     def _update_command(self, path: str, weights: tf.Tensor) -> None:

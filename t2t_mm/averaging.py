@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from t2t_mm import checkpoints
+from t2t_mm import checkpoint_folders, checkpoints
 from t2t_mm.run_history import HPARAMS_FILE, RUN_FILE
 from t2t_mm.run_settings import load_run_record, save_run_record
 from t2t_mm.run_vocabularies import FOLDER
@@ -32,7 +32,7 @@ def newest(run_dir: str, number: int) -> list[str]:
             f"{run_dir} is no folder; expected the --output_dir of mm-trainer. Check "
             "the path."
         )
-    found = checkpoints.checkpoints_of(run_dir)
+    found = checkpoint_folders.checkpoints_of(run_dir)
     if len(found) < number:
         raise ValueError(
             f"{run_dir} has {len(found)} checkpoints; expected {number} to average. "
@@ -59,7 +59,7 @@ def average(paths: Sequence[str], output_dir: str) -> str:
         if the folder holds something else.
       OSError: if it cannot be written.
     """
-    located = [checkpoints.located(os.path.abspath(path)) for path in paths]
+    located = [checkpoint_folders.located(os.path.abspath(path)) for path in paths]
     prefixes = [prefix or _only(run_dir) for run_dir, prefix in located]
     if not prefixes or len(set(prefixes)) < len(prefixes):
         raise ValueError(
@@ -74,7 +74,7 @@ def average(paths: Sequence[str], output_dir: str) -> str:
         _copy_settings(located[-1][0], aside, prefixes)
         manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(**_means(prefixes, names)),
-            os.path.join(aside, checkpoints.CHECKPOINT_DIR),
+            os.path.join(aside, checkpoint_folders.CHECKPOINT_DIR),
             max_to_keep=1,
         )
         step = int(prefixes[-1].rpartition("-")[2])

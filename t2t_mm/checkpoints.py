@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from t2t_mm.run_history import RUN_FILE
+from t2t_mm.checkpoint_folders import (
+    BEST_DIR,
+    CHECKPOINT_DIR,
+    check_nothing_lost,
+    finished_in,
+    newest_checkpoint,
+)
 from t2t_mm.step_errors import first_line
 from t2t_mm.training_state import AVERAGE, MODEL, TrainingState, flat_map
 
 if TYPE_CHECKING:
     import keras
 
-CHECKPOINT_DIR = "checkpoints"
-BEST_DIR = "best"
 _LOG = logging.getLogger(__name__)
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OWN_KEYS = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
@@ -134,12 +138,15 @@ class Checkpoints:
           Whether there was one.
 
         Raises:
-          OSError: if the best is yet to be written, and cannot be.
+          OSError: if the best is yet to be written, and cannot be; or if the folder's
+            index names checkpoints and none is there.
           BrokenCheckpointError: if all are broken.
           ValueError: if the newest whole one holds other variables than the state.
         """
-        paths = _checkpoints_in(os.path.join(self._run_dir, CHECKPOINT_DIR))
+        folder = os.path.join(self._run_dir, CHECKPOINT_DIR)
+        paths = finished_in(folder)
         if not paths:
+            check_nothing_lost(folder)
             return False
         _first_whole(paths, lambda path: _restore(path, self._variables))
         self._state.from_variables()
@@ -151,20 +158,9 @@ class Checkpoints:
         step = self._state.step
         best = os.path.join(self._run_dir, BEST_DIR)
         is_best = self._is_writer and self._state.best_step == step
-        if is_best and step not in _checkpoints_in(best):
+        if is_best and step not in finished_in(best):
             with self._failure_explained():
                 self._best.save(checkpoint_number=step)
-
-
-def newest_checkpoint(run_dir: str) -> str | None:
-    """Gives the path prefix of a run's newest checkpoint, or None."""
-    paths = _checkpoints_in(os.path.join(run_dir, CHECKPOINT_DIR))
-    return paths[max(paths)] if paths else None
-
-
-def checkpoints_of(run_dir: str) -> dict[int, str]:
-    """Gives the checkpoints that a run keeps: path prefix by step, without the best."""
-    return _checkpoints_in(os.path.join(run_dir, CHECKPOINT_DIR))
 
 
 def restore_for_inference(
@@ -186,13 +182,13 @@ def restore_for_inference(
         variables are not those of the checkpoint.
     """
     folder = BEST_DIR if step == "best" else CHECKPOINT_DIR
-    paths = _checkpoints_in(os.path.join(run_dir, folder))
+    paths = finished_in(os.path.join(run_dir, folder))
     if step is None and paths:
         return _first_whole(paths, lambda path: restore_weights(model, path))
     if not isinstance(step, int):
         step = max(paths, default=0)
     elif step not in paths:
-        best = _checkpoints_in(os.path.join(run_dir, BEST_DIR))
+        best = finished_in(os.path.join(run_dir, BEST_DIR))
         paths = {**best, **paths}
     if step not in paths:
         known = ", ".join(map(str, sorted(paths))) or "none"
@@ -202,47 +198,6 @@ def restore_for_inference(
         )
     restore_weights(model, paths[step])
     return step
-
-
-def located(path: str) -> tuple[str, str | None]:
-    """Tells which run a path means, and which checkpoint, if it names one.
-
-    Args:
-      path: a run's folder; its folder `checkpoints` or `best`; or a checkpoint in one,
-        "run/checkpoints/ckpt-5000", also with the ending of one of its files.
-
-    Returns:
-      (the run's folder, the checkpoint's prefix or None).
-
-    Raises:
-      FileNotFoundError: if there is nothing at the path.
-      ValueError: if a folder of checkpoints has none.
-    """
-    path = path.rstrip(os.sep)
-    if os.path.isdir(path):
-        run_dir, name = os.path.split(path)
-        if name not in (CHECKPOINT_DIR, BEST_DIR) or _is_run(path):
-            return path, None
-        found = _checkpoints_in(path)
-        if not found:
-            raise ValueError(
-                f"{path} has no checkpoint; expected one as mm-trainer writes it. "
-                "Name another folder, or train first."
-            )
-        return run_dir, found[max(found)]
-    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
-    if not os.path.exists(f"{prefix}.index"):
-        raise FileNotFoundError(
-            f"{path} is neither a folder nor a checkpoint; expected the --output_dir "
-            "of mm-trainer, or a checkpoint in it such as run/checkpoints/ckpt-5000. "
-            "Check the path."
-        )
-    folder = os.path.dirname(prefix)
-    return (folder if _is_run(folder) else os.path.dirname(folder)), prefix
-
-
-def _is_run(folder: str) -> bool:
-    return os.path.exists(os.path.join(folder, RUN_FILE))
 
 
 def restore_weights(model: "keras.Model", path: str) -> int:
@@ -297,24 +252,6 @@ def _first_whole(paths: Mapping[int, str], restore: Callable[[str], Any]) -> int
                 raise
             _LOG.warning("%s Going on with the one of step %d.", error, older)
     raise ValueError("No checkpoint came; expected at least one. Train first.")
-
-
-def _checkpoints_in(folder: str) -> dict[int, str]:
-    """Gives the finished checkpoints of a folder: path prefix by step."""
-    if not os.path.isdir(folder):
-        return {}
-    state = tf.train.get_checkpoint_state(folder)
-    if state is None:  # its index is lost, or the folder was copied in part
-        names = [name for name in os.listdir(folder) if name.endswith(".index")]
-        known = [os.path.join(folder, name.removesuffix(".index")) for name in names]
-    else:
-        known = list(state.all_model_checkpoint_paths)
-    paths = {}
-    for path in known:
-        prefix = os.path.join(folder, os.path.basename(path))
-        if os.path.exists(f"{prefix}.index"):
-            paths[int(prefix.rpartition("-")[2])] = prefix
-    return paths
 
 
 def _restore(path: str, variables: Mapping[str, tf.Variable], only: str = "") -> None:

@@ -46,9 +46,9 @@ class HParams(AudioSettings, AugmentationSettings, OptimisationSettings):
 
     # Size and regularisation.
     hidden_size: int = setting(128, "width D of the shared representation", low=1)
-    dropout: float = setting(0.1, "share of values dropped in training", low=0, high=1)
+    dropout: float = setting(0.1, "share of values dropped in training", low=0, below=1)
     label_smoothing: float = setting(
-        0.0, "probability mass spread over the wrong classes", low=0, high=1
+        0.0, "probability mass spread over the wrong classes", low=0, below=1
     )
     decode_classes: bool = setting(
         False, "class problems run the decoder for one position, too"

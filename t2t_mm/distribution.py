@@ -81,9 +81,9 @@ class Distribution:
 
         Args:
           step: f(rows, share, *others), called on each replica with its rows of the
-            batch; share is 1.0, or 0.0 where there were too few rows for all replicas
-            and a copy of the first fills the place. What it gives must be the same on
-            all replicas.
+            batch; share is 1.0, or 0.0 where there were too few rows for all
+            replicas and the first, as padding, fills the place. What it gives must be
+            the same on all replicas.
           signature: of the batch, with free dimensions.
           others: of further tensors, the same for all replicas.
 
@@ -157,9 +157,12 @@ class Distribution:
             replica = int(context.replica_id_in_sync_group)
             begin, end = bounds[replica], bounds[replica + 1]
             share = tf.constant(float(end > begin))
-            if begin == end:
-                begin, end = 0, 1
-            return {name: value[begin:end] for name, value in batch.items()}, share
+            if begin < end:
+                return {name: x[begin:end] for name, x in batch.items()}, share
+            # All of it is padding: experts balance what is real, and no more.
+            filling = {name: x[:1] for name, x in batch.items()}
+            masks = {n: tf.zeros_like(x) for n, x in filling.items() if x.dtype.is_bool}
+            return filling | masks, share
 
         return self._strategy.experimental_distribute_values_from_function(part)
 
@@ -215,7 +218,8 @@ class Distribution:
         if self.num_workers == 1:
             return value
         replicas_of_a_worker = self.num_replicas // self.num_workers
-        return float(self._exchange(tf.constant(value))) / replicas_of_a_worker
+        number = tf.constant(value, tf.float64)  # float32 rounds large steps
+        return float(self._exchange(number)) / replicas_of_a_worker
 
     @functools.cached_property
     def _exchange(self) -> Callable:
@@ -227,7 +231,7 @@ class Distribution:
 
             return self._first(self._strategy.run(share))
 
-        return exchange.get_concrete_function(tf.TensorSpec([], tf.float32))
+        return exchange.get_concrete_function(tf.TensorSpec([], tf.float64))
 
 
 class _ByShape:

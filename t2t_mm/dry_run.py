@@ -70,9 +70,9 @@ def check_run(parts: Parts) -> int:
                     f"{problem.name}: {result['examples']} dev examples, "
                     f"loss {result['loss']:.3f}, {', '.join(result['metrics'])}"
                 )
-        path = Checkpoints(folder, state, is_writer=parts.distribution.is_chief).save()
-        size = sum(entry.stat().st_size for entry in os.scandir(os.path.dirname(path)))
-        print(f"A checkpoint takes {size / MIB:,.1f} MiB.")
+            files = os.scandir(os.path.dirname(Checkpoints(folder, state).save()))
+            size = sum(file.stat().st_size for file in files)
+            print(f"A checkpoint takes {size / MIB:,.1f} MiB.")
     print(f"The process took at most {_peak_bytes() / MIB:,.0f} MiB. All is well.")
     return state.step
 

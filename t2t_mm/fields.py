@@ -25,6 +25,7 @@ def setting(
     *,
     low: float | None = None,
     high: float | None = None,
+    below: float | None = None,
     choices: tuple[Any, ...] = (),
 ) -> Any:
     """Makes a documented, range-checked dataclass field.
@@ -33,9 +34,11 @@ def setting(
       default: its value where a set says nothing.
       doc: what it means, with its unit.
       low, high: the bounds, both allowed values themselves; of a tuple, of each part.
+      below: in place of `high`, a bound that is no allowed value itself.
       choices: the only allowed values.
     """
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
+    bounds = {"low": low, "high": high, "below": below}
+    metadata = {"doc": doc, "choices": choices} | bounds
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -204,10 +207,12 @@ def check_range(field: dataclasses.Field, value: Any) -> None:
     Raises:
       ValueError: says the value, what is allowed and what the field means.
     """
-    low, high = field.metadata.get("low"), field.metadata.get("high")
+    low, high, below = map(field.metadata.get, ("low", "high", "below"))
     choices = field.metadata.get("choices") or ()
     if choices:
         allowed = f"one of {', '.join(map(str, choices))}"
+    elif below is not None:
+        allowed = f"below {below}" if low is None else f"{low} to less than {below}"
     elif low is None and high is None:
         allowed = "a finite number"
     elif high is None:
@@ -221,6 +226,7 @@ def check_range(field: dataclasses.Field, value: Any) -> None:
             or (is_number and not math.isfinite(part))
             or (is_number and low is not None and part < low)
             or (is_number and high is not None and part > high)
+            or (is_number and below is not None and part >= below)
         ):
             raise ValueError(
                 f"hparam '{field.name}' is {value!r}; expected {allowed}: "

@@ -31,9 +31,20 @@ class _AsKerasModel(keras.Model):
             "logs only. Use t2t_mm.load(run) to get answers."
         )
 
+    def get_config(self):
+        """Refuses: our networks are kept as checkpoints, not as Keras models."""
+        raise TypeError(
+            "A callback saved the model as a whole; expected its weights only, since "
+            "mm-trainer saves checkpoints. Use save_weights_only=True, or mm-export."
+        )
+
+
+# These set a rate that is a function of the step here.
+_OF_RATES = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
+
 
 def check_callbacks(callbacks: Any) -> None:
-    """Checks that all are callbacks of Keras.
+    """Checks that all are callbacks of Keras that can do their work here.
 
     Raises:
       TypeError: if they are not.
@@ -48,6 +59,12 @@ def check_callbacks(callbacks: Any) -> None:
             raise TypeError(
                 f"callbacks holds {one!r}; expected objects of "
                 "keras.callbacks.Callback. Make it a subclass of that."
+            )
+        if isinstance(one, _OF_RATES):
+            raise TypeError(
+                f"callbacks holds a {type(one).__name__}; expected none that sets the "
+                "learning rate, which is a function of the step. Say it with the "
+                "hparams schedule and learning_rate."
             )
 
 

@@ -162,7 +162,9 @@ def mixture_rates(
         "temperature": lambda n: float(num_examples[n]) ** (1.0 / temperature),
     }
     raw = {name: rules[rule](name) for name in mixture.problems}
-    total = sum(raw.values())
+    total = math.fsum(raw.values())
+    if math.isclose(total, 1.0, rel_tol=1e-12):
+        return raw  # shares already, as a run keeps them: they stay the same to the bit
     return {name: rate / total for name, rate in raw.items()}
 
 

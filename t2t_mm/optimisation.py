@@ -33,8 +33,8 @@ class OptimisationSettings:
     freeze: str = setting(
         "", "regular expression; variables whose path it finds keep their values"
     )
-    adam_beta1: float = setting(0.9, "decay of Adam's first moment", low=0, high=1)
-    adam_beta2: float = setting(0.98, "decay of Adam's second moment", low=0, high=1)
+    adam_beta1: float = setting(0.9, "decay of Adam's first moment", low=0, below=1)
+    adam_beta2: float = setting(0.98, "decay of Adam's second moment", low=0, below=1)
     adam_epsilon: float = setting(1e-9, "Adam's epsilon", low=0)
     loss_weights: tuple[tuple[str, float], ...] = setting(
         (), "(problem, weight of its loss) pairs; 1 where none is given"
@@ -55,5 +55,5 @@ class OptimisationSettings:
         0.0,
         "decay of the weights' moving average, which is evaluated and used; 0: none",
         low=0,
-        high=1,
+        below=1,
     )

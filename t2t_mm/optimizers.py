@@ -173,8 +173,8 @@ def make_optimizer(
     """
     optimizer = unbuilt_optimizer(hparams, train_steps)
     if optimizer.weight_decay:
-        vectors = [variable for variable in variables if len(variable.shape) < 2]
-        optimizer.exclude_from_weight_decay(var_list=vectors)
+        others = [variable for variable in variables if not is_matrix(variable)]
+        optimizer.exclude_from_weight_decay(var_list=others)
     optimizer.build(list(variables))
     # The step sums gradients over replicas itself, before it clips them; Keras would
     # sum them a second time.
@@ -182,12 +182,37 @@ def make_optimizer(
     return optimizer
 
 
+def is_matrix(variable: "keras.Variable") -> bool:
+    """Tells whether decay is for a variable: it maps vectors, or is a table of them.
+
+    Biases are none, those of experts, [E, 1, F], included; nor is what has one axis
+    only beside those of length 1.
+    """
+    has_axes = sum(length > 1 for length in variable.shape) > 1
+    return has_axes and "bias" not in variable.path.rpartition("/")[2]
+
+
+def apply_update(
+    optimizer: "keras.optimizers.Optimizer",
+    gradients: Sequence["tf.Tensor"],
+    variables: Sequence["keras.Variable"],
+) -> None:
+    """Makes an update, and counts it even if no variable takes part yet.
+
+    Keras does not count an update of none; `apply_to_one_more` relies on the count.
+    """
+    if variables:
+        optimizer.apply(gradients, variables)
+    else:
+        optimizer.iterations.assign_add(1)
+
+
 def apply_to_one_more(
     optimizer: "keras.optimizers.Optimizer",
     gradient: "tf.Tensor",
     variable: "keras.Variable",
 ) -> None:
-    """Lets one more variable take part in the update that `apply` has just made.
+    """Lets one more variable take part in the update that was just made.
 
     Args:
       optimizer: built on the variable, too.

@@ -257,6 +257,13 @@ def check_fixed_shapes(hparams: HParams, problems: Sequence[Problem]) -> None:
             "the room of an expert depends on the batch; expected fixed shapes. Set "
             "--hparams=expert_dispatch=capacity."
         )
+    groups = getattr(hparams, "expert_groups", 1)
+    if has_experts and groups > 1:
+        raise ValueError(
+            f"--xla or --strategy=tpu came with hparam expert_groups={groups}; "
+            "expected 1, since one XLA program computes on one device. Set "
+            "--hparams=expert_groups=1, or leave --xla out."
+        )
     is_audio = any(problem.inputs.modality == AUDIO for problem in problems)
     if is_audio and hparams.audio_alignment_weight:
         raise ValueError(

@@ -199,6 +199,11 @@ def only_trainer_in(run_dir: str) -> contextlib.AbstractContextManager[None]:
 
 def _check_place(run_dir: str) -> None:
     """Refuses a folder that cannot be written before there is anything to write."""
+    if not run_dir:
+        raise ValueError(
+            "output_dir came empty; expected a folder, or a place for a new one. Name "
+            "one."
+        )
     there = os.path.abspath(run_dir)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -232,6 +237,11 @@ def _hparams(
     if isinstance(changes, str):
         named = configuration.named_hparams(named_set)
         changes = configuration.parse_overrides(changes, named)
+    elif not isinstance(changes, Mapping):
+        raise TypeError(
+            f"hparams came as {changes!r}; expected a text such as 'hidden_size=64' or "
+            "a mapping such as {'hidden_size': 64}. Write one of these."
+        )
     if request.freeze is not None:
         if changes.get("freeze", request.freeze) != request.freeze:
             raise ValueError(

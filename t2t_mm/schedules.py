@@ -130,14 +130,14 @@ def parse_schedule(text: str) -> list[Callable]:
     Raises:
       UnknownNameError: if a factor is not known; says what replaces a name of
         Tensor2Tensor's, or the nearest three.
-      ValueError: if the text is empty.
+      ValueError: if the text or a factor is empty.
 
     Example:
       >>> [f.__name__ for f in parse_schedule("constant * linear_warmup")]
       ['constant', 'linear_warmup']
     """
-    names = [part.strip() for part in text.split("*") if part.strip()]
-    if not names:
+    names = [part.strip() for part in text.split("*")]
+    if not all(names):
         raise ValueError(
             f"hparam 'schedule' is {text!r}; expected factors joined by *. "
             "Write for example constant*linear_warmup*rsqrt_decay."

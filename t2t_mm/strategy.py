@@ -4,16 +4,18 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
-import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from t2t_mm.distribution import Distribution
 
 _LOG = logging.getLogger(__name__)
-SECONDS_OF_PATIENCE = 30.0  # between words about workers that do not come
+SECONDS_OF_PATIENCE = 10.0  # between words about workers that do not come
+SECONDS_BETWEEN_TRIES = 0.2  # to reach them
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
@@ -146,53 +148,82 @@ def _multi_worker() -> tf.distribute.Strategy:
             "expected the addresses of all workers there. mm-make-tf-configs prints "
             "it for each."
         )
-    if "ps" in cluster:
+    others = [job for job in cluster if job not in ("chief", "worker")]
+    if others:
         raise ValueError(
-            f"TF_CONFIG lists {len(cluster['ps'])} parameter servers ('ps'); expected "
-            "'worker' and at most one 'chief', since Keras 3 does not support "
-            "parameter servers. mm-make-tf-configs prints a TF_CONFIG without them."
+            f"TF_CONFIG lists {' and '.join(map(repr, others))}; expected 'worker' and "
+            "at most one 'chief' only: Keras 3 does not support parameter servers "
+            "('ps'), and the chief evaluates. mm-make-tf-configs prints a TF_CONFIG "
+            "without others."
         )
     addresses = [host for hosts in cluster.values() for host in hosts]
-    with missing_workers_named(addresses, SECONDS_OF_PATIENCE):
-        return tf.distribute.MultiWorkerMirroredStrategy()
+    wrong = [one for one in addresses if not re.fullmatch(r".+:\d+", one)]
+    if wrong:
+        raise ValueError(
+            f"TF_CONFIG lists {', '.join(wrong)}; expected host:port of every worker. "
+            "mm-make-tf-configs prints it so."
+        )
+    task = json.loads(os.environ["TF_CONFIG"])["task"]
+    own = cluster[task["type"]][int(task["index"])]
+    wait_for_workers(own, [one for one in addresses if one != own])
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-@contextlib.contextmanager
-def missing_workers_named(addresses: Sequence[str], seconds: float) -> Iterator[None]:
-    """Warns again and again, while it is entered, which workers cannot be reached.
+def wait_for_workers(
+    own: str, others: Sequence[str], seconds: float = SECONDS_OF_PATIENCE
+) -> None:
+    """Waits until all other workers have been reached; says which ones are missing.
+
+    TensorFlow would wait for them, too, but without a word, deaf to Ctrl-C and SIGTERM.
+    So each worker listens at its own port until it has reached the others; TensorFlow's
+    server listens there afterwards, for those that have not reached this one yet.
 
     Args:
-      addresses: host:port of all workers.
+      own: host:port of this worker.
+      others: host:port of the others.
       seconds: between warnings.
-    """
-    is_over = threading.Event()
 
-    def warn() -> None:
-        while not is_over.wait(seconds):
-            missing = [one for one in addresses if not _is_reachable(one)]
-            if missing and not is_over.is_set():
+    Raises:
+      OSError: if this worker's port is taken.
+    """
+    port = int(own.rpartition(":")[2])
+    try:
+        # As TensorFlow does, at every address of this machine.
+        is_dual = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if is_dual else socket.AF_INET
+        there = socket.create_server(
+            ("", port),
+            family=family,
+            backlog=max(128, len(others)),
+            dualstack_ipv6=is_dual,
+        )
+    except OSError as error:
+        raise OSError(
+            f"This worker is {own} in TF_CONFIG, and port {port} cannot be used: "
+            f"{error.strerror or error}. Expected a free port; end what uses it, or "
+            "name another one in the TF_CONFIG of all workers."
+        ) from error
+    with there:
+        missing, last = list(others), time.monotonic()
+        while missing := [one for one in missing if not _is_reachable(one)]:
+            if time.monotonic() - last >= seconds:
+                last = time.monotonic()
                 _LOG.warning(
                     "Waiting for %d of %d workers: nobody answers at %s. Start "
                     "mm-trainer there with its own TF_CONFIG (mm-make-tf-configs "
                     "prints it), and let the machines reach each other's ports.",
                     len(missing),
-                    len(addresses),
+                    len(others) + 1,
                     ", ".join(missing),
                 )
-
-    thread = threading.Thread(target=warn, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+            time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def _is_reachable(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=2).close()
+        # An IPv6 address stands in brackets.
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
     except (OSError, ValueError):
         return False
     return True

@@ -93,25 +93,27 @@ class TrainSteps:
         """
         model = self._state.model
         problem = model.problems[problem_name]
-        key = (problem.inputs, problem.targets)
+        token = model.commands.tokens[problem.command]
+        # Frozen or not: a gradient that nobody takes must not count in the norm.
+        key = (problem.inputs, problem.targets, token.trainable)
         if key not in self._compiled:
             self._compiled[key] = _compile_step(
                 self._state,
                 problem_name,
                 self._signatures[problem_name],
+                token.trainable,
                 self._clip_norm,
                 self._distribution,
                 self._accumulator,
             )
         step, used = self._compiled[key]
-        token = model.commands.tokens[problem.command]
         scale = self._state.loss_scale(problem_name)
         scale *= self._loss_weights.get(problem_name, 1.0)
         slot = self._accumulator.slot_of(problem_name) if self._accumulator else 0
         numbers, experts, gradient = step(
             batch, tf.convert_to_tensor(token.value), scale, tf.constant(slot)
         )
-        if gradient is not None and token.trainable:
+        if gradient is not None:
             self._pass_on(token, problem.command, gradient, slot)
         if self._accumulator:
             self._accumulator.touch(used)
@@ -144,6 +146,7 @@ def _compile_step(
     state: TrainingState,
     problem_name: str,
     signature: Signature,
+    trains_command: bool,
     clip_norm: float,
     distribution: Distribution,
     accumulator: Accumulator | None,
@@ -151,7 +154,7 @@ def _compile_step(
     """Gives the step, and the paths of what it trains, filled in when it is traced.
 
     The step is f(batch, token, scale of the loss, slot of the sums) -> (numbers,
-    experts' statistics, the token's gradient).
+    experts' statistics, the token's gradient, or None where the token is frozen).
     """
     model, optimizer = state.model, state.optimizer
     commands = {variable.path for variable in model.commands.tokens.values()}
@@ -180,6 +183,8 @@ def _compile_step(
         used, gradients = dense_gradients(
             [*variables, token], tape.gradient(loss, [*tensors, token])
         )
+        if used[-1] is token and not trains_command:
+            used, gradients = used[:-1], gradients[:-1]
         real, size = count_positions(batch)
         scalars = [
             losses["loss_sum"] * share,
@@ -193,13 +198,13 @@ def _compile_step(
         gradients, norm = optimizers.clip_by_global_norm(
             gradients, 0.0 if accumulator else clip_norm
         )
-        of_token = gradients.pop() if used[-1] is token else None
+        of_token = gradients.pop() if used and used[-1] is token else None
         used = used[: len(gradients)]
         paths[:] = [variable.path for variable in used]
         if accumulator:
             accumulator.add(used, gradients, slot)
         else:
-            optimizer.apply(gradients, used)
+            optimizers.apply_update(optimizer, gradients, used)
         numbers = {
             "loss": (loss_sum + auxiliary) / divisor,
             "loss_sum": loss_sum,

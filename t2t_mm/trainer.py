@@ -24,12 +24,8 @@ import keras
 
 from t2t_mm import configuration, input_pipeline
 from t2t_mm.cadence import Cadence, make_goal
-from t2t_mm.checkpoints import (
-    Checkpoints,
-    check_keep,
-    checkpoints_of,
-    newest_checkpoint,
-)
+from t2t_mm.checkpoint_folders import checkpoints_of, newest_checkpoint
+from t2t_mm.checkpoints import Checkpoints, check_keep
 from t2t_mm.dry_run import check_run
 from t2t_mm.examination import Examination
 from t2t_mm.fields import typed
@@ -313,6 +309,7 @@ class _Run:
             self.signal = self.interruption.signal or signal.SIGTERM
         if self.signal or self._anybody(self.callbacks.wants_stop):
             self._write_log()
+            self.log.write_expert_use(state.step)
             self._say_saved(self.checkpoints.save())
 
     def _anybody(self, flag: bool) -> bool:

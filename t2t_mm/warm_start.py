@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from t2t_mm import checkpoints, run_settings, run_vocabularies
+from t2t_mm import checkpoint_folders, checkpoints, run_settings, run_vocabularies
 from t2t_mm.problem import CLASS_LABEL, Problem, get_problem
 from t2t_mm.training_state import AVERAGE, MODEL, flat_map
 from t2t_mm.vocabulary import SubwordVocabulary, Vocabulary
@@ -217,7 +217,7 @@ def find_weights(source: str) -> tuple[str, str | None]:
         run_dir = os.path.dirname(os.path.dirname(source))
         is_run = run_settings.load_run_record(run_dir) is not None
         return source, run_dir if is_run else None
-    path = checkpoints.newest_checkpoint(source)
+    path = checkpoint_folders.newest_checkpoint(source)
     if path is None:
         raise ValueError(
             f"--warm_start_from={source} is neither a run with a checkpoint nor a "

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from t2t_mm import averaging
-from t2t_mm.checkpoints import checkpoints_of, saved_names
+from t2t_mm.checkpoint_folders import checkpoints_of
+from t2t_mm.checkpoints import saved_names
 from t2t_mm.inference import load_run
 
 

@@ -59,7 +59,11 @@ def test_every_field_is_documented():
         ({"image_flip": 1}, TypeError, "expected bool"),
         ({"kernels": ((3,),)}, TypeError, "expected tuple.tuple.int, int., ...."),
         ({"hidden_size": 0}, ValueError, "is 0; expected 1 or more: width D"),
-        ({"dropout": float("nan")}, ValueError, "expected 0 to 1"),
+        ({"dropout": float("nan")}, ValueError, "expected 0 to less than 1: share"),
+        ({"dropout": 1}, ValueError, "is 1.0; expected 0 to less than 1: share"),
+        ({"label_smoothing": 1.0}, ValueError, "is 1.0; expected 0 to less than 1"),
+        ({"ema_decay": 1.0}, ValueError, "is 1.0; expected 0 to less than 1"),
+        ({"adam_beta2": 1.0}, ValueError, "is 1.0; expected 0 to less than 1"),
         ({"audio_input": "mel"}, ValueError, "one of log_mel, waveform"),
     ],
 )

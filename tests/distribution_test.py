@@ -125,11 +125,14 @@ def test_rows_are_copied_where_there_are_too_few_and_count_nothing():
     distribution = Distribution()
     distribution._strategy, distribution.num_replicas = Strategy(), 3
     for rows, expected in ((1, [0, 0, 1]), (2, [0, 1, 1]), (7, [1, 1, 1])):
-        parts = distribution.split({"x": tf.range(rows)})
+        batch = {"x": tf.range(rows), "x_mask": tf.fill([rows, 1], True)}
+        parts = distribution.split(batch)
         assert [float(share) for _, share in parts] == expected
         kept = [part["x"].numpy().tolist() for part, share in parts if float(share)]
         assert sum(kept, []) == list(range(rows))
         assert all(len(part["x"]) for part, _ in parts)
+        for part, share in parts:
+            assert part["x_mask"].numpy().all() == bool(share)
 
 
 @pytest.mark.parametrize(("step", "total"), [(10.0, 15.0), (5.0, 15.0)])

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 
-from t2t_mm import checkpoints, trainer, training_log
+from t2t_mm import checkpoint_folders, trainer, training_log
 from tests.made.quick_runs import (
     check_equal_runs,
     lines_of,
@@ -62,7 +62,9 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(
         press_at(patch, 5)
         result = train_quickly("parts", log_frequency=1)
     assert (result.step, result.signal) == (5, signal.SIGINT)
-    assert checkpoints.newest_checkpoint(str(tmp_path / "parts")).endswith("ckpt-5")
+    assert checkpoint_folders.newest_checkpoint(str(tmp_path / "parts")).endswith(
+        "ckpt-5"
+    )
     train_quickly("parts", log_frequency=1)
     expected = saved_values(tmp_path / "whole")
     found = saved_values(tmp_path / "parts")
@@ -80,7 +82,9 @@ def test_a_signal_to_another_worker_ends_this_one_alike(
     monkeypatch.setattr(trainer._Run, "_anybody", anybody)
     result = train_quickly()
     assert (result.step, result.signal) == (5, signal.SIGTERM)
-    assert checkpoints.newest_checkpoint(str(tmp_path / "run")).endswith("ckpt-5")
+    assert checkpoint_folders.newest_checkpoint(str(tmp_path / "run")).endswith(
+        "ckpt-5"
+    )
 
 
 def test_ctrl_c_before_an_evaluation_leaves_it_to_the_next_call(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from t2t_mm import checkpoints
+from t2t_mm import checkpoint_folders
 from tests.made.quick_runs import check_equal_runs
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "programs", "killed_runs.py")
@@ -27,7 +27,7 @@ def check_killed_runs(folder, kills, seed):
     others = glob.glob(str(folder / "killed-*"))
     assert len(others) == ends["finished"]
     for run_dir in [str(folder / "killed"), *others]:
-        newest = checkpoints.newest_checkpoint(run_dir)
+        newest = checkpoint_folders.newest_checkpoint(run_dir)
         assert os.path.basename(newest) == "ckpt-24"
         check_equal_runs(whole, run_dir)
 

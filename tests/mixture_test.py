@@ -100,6 +100,16 @@ def test_rates_follow_their_rule(rule, temperature, expected):
     np.testing.assert_allclose(list(rates.values()), expected)
 
 
+def test_rates_that_a_run_keeps_stay_the_same_to_the_bit():
+    names = tuple(f"p{i}" for i in range(60))
+    for number in range(1, 61):
+        some = names[:number]
+        sizes = {name: 7 * i + 3 for i, name in enumerate(some)}
+        for rule in ("equal", "proportional", "temperature"):
+            kept = mixture_rates(Mixture(some), sizes, rule=rule)
+            assert mixture_rates(Mixture(some, kept), sizes) == kept
+
+
 def test_explicit_rates_are_equal_where_none_are_given():
     assert mixture_rates(parse_problems("cat,ant"), {}) == {"cat": 0.5, "ant": 0.5}
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from t2t_mm import checkpoints
+from t2t_mm import checkpoint_folders
 from t2t_mm.bin.mm_make_tf_configs import tf_configs
 from tests.made.quick_runs import saved_values
 
@@ -127,7 +127,7 @@ def test_two_workers_learn_what_one_learns_and_a_lost_one_is_said_at_once(
     assert "Another worker of this run is gone" in message
     assert "start all workers again with the same commands" in message
     assert "Traceback" not in message
-    newest = checkpoints.newest_checkpoint(str(tmp_path / "both"))
+    newest = checkpoint_folders.newest_checkpoint(str(tmp_path / "both"))
     step = int(newest.rpartition("-")[2])
     assert step >= STEPS + 10
 

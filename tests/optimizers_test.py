@@ -101,6 +101,40 @@ def test_weight_decay_shrinks_matrices_only(name):
     np.testing.assert_allclose(variables[2].numpy(), 0.95 * before[2], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("kernel", (3, 5), True),
+        ("hidden_0", (8, 3, 5), True),
+        ("depthwise", (3, 3, 24), True),
+        ("kernel", (1, 1, 5), False),
+        ("scale", (5,), False),
+        ("hidden_bias", (8, 1, 5), False),
+        ("output_bias_0", (8, 1, 5), False),
+    ],
+)
+def test_decay_is_for_matrices(name, shape, expected):
+    variable = keras.Variable(np.zeros(shape, np.float32), name=name)
+    assert optimizers.is_matrix(variable) == expected
+
+
+def test_an_update_of_nothing_is_counted_and_one_more_is_its_first():
+    """Without the count the rate would be that of step -1, and Adam divide 0 by 0."""
+    results = []
+    for is_together in (True, False):
+        variables = made_variables()
+        optimizer = optimizers.make_optimizer(ANY, variables, 100)
+        gradients = made_gradients(0)
+        some = ([gradients[0]], [variables[0]])
+        optimizers.apply_update(optimizer, *(some if is_together else ([], [])))
+        if not is_together:
+            optimizers.apply_to_one_more(optimizer, gradients[0], variables[0])
+        assert int(optimizer.iterations) == 1
+        results.append(variables[0].numpy())
+    np.testing.assert_array_equal(*results)
+    assert (results[0] != made_variables()[0].numpy()).any()
+
+
 def test_adam_with_weight_decay_is_refused():
     hparams = dataclasses.replace(HPARAMS, weight_decay=0.1)
     with pytest.raises(ValueError, match="expected 0, since adam does not decay"):

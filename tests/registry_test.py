@@ -1,5 +1,6 @@
 """Names: given, found, refused, described without importing."""
 
+import subprocess
 import sys
 
 import pytest
@@ -143,3 +144,14 @@ def test_every_kind_is_in_the_menu():
         "optimizer",
         "metric",
     }
+
+
+def test_train_and_load_find_what_ships():
+    """In a process of its own: others have filled the registries of this one."""
+    program = (
+        "import t2t_mm; from t2t_mm import registry\n"
+        "assert not registry.models.names() and not registry.mixtures.names()\n"
+        "t2t_mm.train\n"
+        "assert 'multimodel' in registry.models and 'eight_small' in registry.mixtures"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -85,6 +85,7 @@ def test_an_unknown_factor_is_refused_with_what_to_write(schedule, message):
         schedules.parse_schedule(schedule)
 
 
-def test_an_empty_schedule_is_refused():
-    with pytest.raises(ValueError, match=r"is ' \* '; expected factors joined by \*"):
-        schedules.parse_schedule(" * ")
+@pytest.mark.parametrize("schedule", ["", " * ", "constant*", "constant**noam"])
+def test_an_empty_factor_is_refused(schedule):
+    with pytest.raises(ValueError, match=r"'; expected factors joined by \*"):
+        schedules.parse_schedule(schedule)

@@ -142,6 +142,47 @@ def test_the_clipped_norm_counts_the_command_too():
     assert np.sqrt(np.sum(moves)) == pytest.approx(1.0, rel=1e-4)
 
 
+def freeze(state, is_frozen):
+    for variable in state.model.trainable_variables:
+        variable.trainable = not is_frozen(variable.path)
+
+
+def test_the_clipped_norm_leaves_out_a_command_that_is_frozen():
+    made = {"optimizer": "momentum", "adam_beta1": 0.0, "learning_rate": 1.0}
+    state, steps = made_run(**made, clip_norm=0.1)
+    freeze(state, lambda path: "to_copy" in path)
+    for problem in (COPY, SHOUT):  # of one step's features; the other's is trained
+        before = values_of(state)
+        numbers, _ = steps(problem.name, batch_of(problem))
+        norm = dict(zip(NUMBERS, numbers.numpy(), strict=True))["gradient_norm"]
+        after = values_of(state)
+        moved = {
+            key: after[key] - before[key]
+            for key in after
+            if key.startswith("model/") and (after[key] != before[key]).any()
+        }
+        total = sum(np.sum(np.square(x, dtype=np.float64)) for x in moved.values())
+        assert norm > 0.1 and np.sqrt(total) == pytest.approx(0.1, rel=1e-4)
+        assert not any("to_copy" in key for key in moved)
+        assert any("to_shout" in key for key in moved) == (problem is SHOUT)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_commands_alone_can_be_trained(accumulation):
+    state, steps = made_run(gradient_accumulation=accumulation)
+    freeze(state, lambda path: "commands" not in path)
+    before = values_of(state)
+    for _ in range(2 * accumulation):
+        numbers, _ = steps("copy", batch_of(COPY))
+    after = values_of(state)
+    assert int(state.optimizer.iterations) == 2
+    moved = {key for key in after if (after[key] != before[key]).any()}
+    assert {key for key in moved if key.startswith("model/")} == {
+        key for key in after if key.startswith("model/") and "to_copy" in key
+    }
+    assert all(np.isfinite(after[key]).all() for key in moved)
+
+
 def test_class_problems_that_never_decode_leave_every_command_alone():
     state, steps = made_run()
     before = values_of(state)

@@ -144,3 +144,7 @@ def test_an_argument_of_another_type_is_refused(train_quickly):
         TypeError, match=r"train_steps came as '8' \(str\); expected int"
     ):
         train_quickly(train_steps="8")
+    with pytest.raises(TypeError, match=r"hparams came as 3; expected a text such as"):
+        train_quickly(hparams=3)
+    with pytest.raises(ValueError, match=r"output_dir came empty; expected a folder"):
+        train_quickly(output_dir="")

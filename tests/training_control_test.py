@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm import checkpoints, examination, warm_start
+from t2t_mm import checkpoint_folders, checkpoints, examination, trainer, warm_start
+from t2t_mm.distribution import Distribution
 from tests.made.quick_runs import training
 
 TINY = "hidden_size=8,filter_size=8,num_heads=2,num_encoder_layers=1,"
@@ -30,6 +31,12 @@ def train(small_problems, small_data, tmp_path):
         data_dir=small_data,
         eval_frequency=2,
     )
+
+
+EXPERTS = (
+    "hidden_size=8,num_heads=2,num_experts=3,expert_size=7,encoder_blocks=1,"
+    "mixer_blocks=0,kernels=(3,3,3,3),dilations=(1,1,1,1)"
+)
 
 
 @pytest.fixture
@@ -69,6 +76,15 @@ def test_a_check_tries_everything_and_leaves_nothing(train, tmp_path, capsys):
         assert part in text
 
 
+def test_a_check_of_another_worker_than_the_chief_ends_well(train, capsys, monkeypatch):
+    worker = Distribution()
+    worker.is_chief = False
+    monkeypatch.setattr(trainer, "make_distribution", lambda *_, **__: worker)
+    assert train(check=True).step == 2
+    text = capsys.readouterr().out
+    assert "All is well." in text and "A checkpoint takes" not in text
+
+
 def test_a_profile_is_a_trace_of_some_steps(train, tmp_path, losses):
     train(profile=True, train_steps=15, eval_frequency=0)
     assert glob.glob(str(tmp_path / "run/plugins/profile/*/*.xplane.pb"))
@@ -102,16 +118,16 @@ def test_the_best_is_by_the_metric_that_was_named(train, tmp_path, losses):
 
 def test_without_evaluation_a_run_only_saves(train, tmp_path, losses):
     train(evaluate=False)
-    assert checkpoints.newest_checkpoint(str(tmp_path / "run")).endswith("ckpt-4")
+    assert checkpoint_folders.newest_checkpoint(str(tmp_path / "run")).endswith(
+        "ckpt-4"
+    )
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert {json.loads(line)["kind"] for line in lines} == {"train"}
 
 
 def test_without_evaluation_a_run_says_how_its_experts_are_used(train, tmp_path):
-    sizes = "hidden_size=8,num_heads=2,num_experts=3,expert_size=7,encoder_blocks=1,"
-    sizes += "mixer_blocks=0,kernels=(3,3,3,3),dilations=(1,1,1,1)"
     settings = {"model": "multimodel", "hparams_set": "multimodel_tiny"}
-    settings |= {"hparams": sizes, "evaluate": False}
+    settings |= {"hparams": EXPERTS, "evaluate": False}
     for train_steps in (2, 3):
         train(train_steps=train_steps, **settings)
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
@@ -121,6 +137,21 @@ def test_without_evaluation_a_run_says_how_its_experts_are_used(train, tmp_path)
     found = sorted((one["step"], one["layer"]) for one in used)
     assert found == [(step, layer) for step in (2, 3) for layer in layers]
     assert all(sum(one["use"]) == pytest.approx(1, abs=1e-4) for one in used)
+
+
+def test_a_run_that_is_interrupted_says_how_its_experts_were_used(train, tmp_path):
+    settings = {"model": "multimodel", "hparams_set": "multimodel_tiny"}
+    train(hparams=EXPERTS, callbacks=[Stop()], evaluate=False, **settings)
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {one["step"] for one in records if one["kind"] == "expert_use"} == {1}
+
+
+class Stop(keras.callbacks.Callback):
+    """Asks to stop after the first step."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = True
 
 
 class Note(keras.callbacks.Callback):
@@ -169,12 +200,34 @@ def test_keras_callbacks_see_steps_and_evaluations(train, tmp_path, losses):
 def test_a_callback_may_stop_a_run_which_is_saved(train, tmp_path, losses):
     result = train(callbacks=[Note(stop_after=2)], train_steps=50, eval_frequency=10)
     assert result.step == 3
-    assert checkpoints.newest_checkpoint(str(tmp_path / "run")).endswith("ckpt-3")
+    assert checkpoint_folders.newest_checkpoint(str(tmp_path / "run")).endswith(
+        "ckpt-3"
+    )
 
 
 def test_what_is_no_callback_is_refused(train, losses):
     with pytest.raises(TypeError, match="expected objects of keras.callbacks.Callback"):
         train(callbacks=["tensorboard"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda _: keras.callbacks.LearningRateScheduler(lambda epoch: 1.0),
+            "a LearningRateScheduler; expected none that sets the learning rate",
+        ),
+        (
+            lambda folder: keras.callbacks.ModelCheckpoint(folder / "x.keras"),
+            "expected its weights only, .* Use save_weights_only=True",
+        ),
+    ],
+)
+def test_a_callback_that_cannot_do_its_work_says_so(
+    train, losses, tmp_path, make, message
+):
+    with pytest.raises(TypeError, match=message):
+        train(callbacks=[make(tmp_path)])
 
 
 def test_a_warm_start_takes_the_weights_and_freezing_keeps_them(
@@ -192,7 +245,7 @@ def test_a_warm_start_takes_the_weights_and_freezing_keeps_them(
     assert "taken whole" in shown
     assert "15 variables stay as they are: text (2), encoder1 (11), encoder_" in shown
     old, new = (
-        weights_of(checkpoints.newest_checkpoint(str(tmp_path / run)))
+        weights_of(checkpoint_folders.newest_checkpoint(str(tmp_path / run)))
         for run in ("old", "new")
     )
     kept = [name for name in old if np.array_equal(old[name], new[name])]
@@ -208,10 +261,10 @@ def test_averages_begin_with_the_weights_of_a_warm_start(train, tmp_path, losses
     old = str(tmp_path / "old")
     train("new", train_steps=1, warm_start_from=old, hparams=hparams)
     reader = tf.train.load_checkpoint(
-        checkpoints.newest_checkpoint(str(tmp_path / "new"))
+        checkpoint_folders.newest_checkpoint(str(tmp_path / "new"))
     )
     names = checkpoints.saved_names(
-        checkpoints.newest_checkpoint(str(tmp_path / "new"))
+        checkpoint_folders.newest_checkpoint(str(tmp_path / "new"))
     )
     kept = [name for name in names if name.startswith("average/")]
     assert kept
@@ -227,12 +280,12 @@ def test_a_warm_start_takes_what_was_evaluated(train, tmp_path, losses, capsys):
     old = str(tmp_path / "old")
     train("new", train_steps=1, warm_start_from=old, hparams=still, progress=True)
     assert "Warm start from the moving averages of" in capsys.readouterr().out
-    path = checkpoints.newest_checkpoint(old)
+    path = checkpoint_folders.newest_checkpoint(old)
     reader, averages = tf.train.load_checkpoint(path), {}
     for name, key in checkpoints.saved_names(path, only="average/").items():
         averages[name.replace("average/", "model/", 1)] = reader.get_tensor(key)
     raw = weights_of(path)
-    new = weights_of(checkpoints.newest_checkpoint(str(tmp_path / "new")))
+    new = weights_of(checkpoint_folders.newest_checkpoint(str(tmp_path / "new")))
     assert averages.keys() <= raw.keys()
     assert any(not np.array_equal(averages[name], raw[name]) for name in averages)
     for name, value in averages.items():

@@ -151,6 +151,10 @@ def test_all_that_a_step_may_have_compiles_with_xla(
     [
         ({"expert_dispatch": "exact"}, "--hparams=expert_dispatch=capacity"),
         (
+            {"expert_dispatch": "capacity", "expert_groups": 2},
+            "expert_groups=2; expected 1, since one XLA program",
+        ),
+        (
             {"expert_dispatch": "capacity", "audio_alignment_weight": 0.5},
             "--hparams=audio_alignment_weight=0",
         ),

@@ -31,9 +31,15 @@ def load(
 
     Raises:
       FileNotFoundError: if there is no run.
+      TypeError: if run_dir is no path.
       UnknownNameError: if a problem, model or set of the run is not registered.
       ValueError: if checkpoint or vocabulary do not fit the run.
     """
+    if not isinstance(run_dir, str | os.PathLike):
+        raise TypeError(
+            f"run_dir came as {run_dir!r}; expected the path of a run, as the "
+            "--output_dir of mm-trainer. Write it as a text."
+        )
     command.load_zoo(t2t_usr_dir)
     command.start_tensorflow()
     from t2t_mm.inference import load_run

@@ -161,7 +161,7 @@ def _sources(values: flags.FlagValues) -> list[str]:
 
 def _score_run(run: Any, settings: Any, values: flags.FlagValues) -> None:
     """Scores one named checkpoint, or each of the run that was not scored yet."""
-    from t2t_mm import bleu, checkpoints
+    from t2t_mm import bleu, checkpoint_folders
     from t2t_mm.problem import TEXT
 
     values["problem"].value = run_flags.problem_asked(run, values.problem)
@@ -185,7 +185,9 @@ def _score_run(run: Any, settings: Any, values: flags.FlagValues) -> None:
         print(_row(step, found), flush=True)
     found = found or (known[-1]["scores"] if known else None)
     if found is None:
-        there = ", ".join(map(str, sorted(checkpoints.checkpoints_of(run.run_dir))))
+        there = ", ".join(
+            map(str, sorted(checkpoint_folders.checkpoints_of(run.run_dir)))
+        )
         raise ValueError(
             f"{run.run_dir} has no checkpoint of --min_steps={values.min_steps} or "
             f"more; expected one to score. It has: {there or 'none'}."
@@ -227,7 +229,7 @@ def _row(step: int, found: Mapping[str, Any]) -> str:
 
 def _steps(run: Any, known: set[int], values: flags.FlagValues) -> Iterator[int]:
     """Loads one checkpoint after the other that is not known, and gives its step."""
-    from t2t_mm import checkpoints
+    from t2t_mm import checkpoint_folders
 
     if values.checkpoint_path or values.step:
         if run.step not in known:
@@ -235,7 +237,9 @@ def _steps(run: Any, known: set[int], values: flags.FlagValues) -> Iterator[int]
         return
     until = time.monotonic()
     while True:
-        for step, path in sorted(checkpoints.checkpoints_of(run.run_dir).items()):
+        for step, path in sorted(
+            checkpoint_folders.checkpoints_of(run.run_dir).items()
+        ):
             if step < values.min_steps or step in known:
                 continue
             run.use_checkpoint(path)

@@ -107,9 +107,11 @@ def saved_values(run_dir):
     """Gives all that the newest checkpoint of a run holds, by key."""
     import tensorflow as tf
 
-    from t2t_mm import checkpoints
+    from t2t_mm import checkpoint_folders
 
-    reader = tf.train.load_checkpoint(checkpoints.newest_checkpoint(str(run_dir)))
+    reader = tf.train.load_checkpoint(
+        checkpoint_folders.newest_checkpoint(str(run_dir))
+    )
     own = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
     names = reader.get_variable_to_shape_map()
     return {key: reader.get_tensor(key) for key in names if not key.startswith(own)}
