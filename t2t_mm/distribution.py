@@ -8,6 +8,9 @@ own (`replicas`). One device needs none of it and costs nothing.
 
 import contextlib
 import functools
+import hashlib
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -212,6 +215,56 @@ class Distribution:
                 f"{steps / self.num_workers:g} on average; expected all to see the "
                 f"same checkpoints in {run_dir}. Use a folder that all machines share."
             )
+
+    def check_same(self, settings: Mapping[str, Any]) -> None:
+        """Checks that all workers were started with the same settings.
+
+        Args:
+          settings: by name; values that are the same have the same repr.
+
+        Raises:
+          ValueError: if they differ, on every worker; names the settings.
+        """
+        names = list(settings)
+        if not self._is_same(names):
+            differing = ["the model"]
+        elif self._is_same(settings):
+            return
+        else:
+            differing = [name for name in names if not self._is_same(settings[name])]
+        raise ValueError(
+            f"The {self.num_workers} workers were started with different settings: "
+            f"{', '.join(differing)}. Expected the same command on all of them, but "
+            "for TF_CONFIG. Start all again so."
+        )
+
+    def check_same_folder(self, path: str, *, seconds: float = 60.0) -> None:
+        """Checks that all workers see what the chief has written into the run's folder.
+
+        Args:
+          path: of a file that is there on the chief's machine.
+          seconds: how long a shared folder may take to show it.
+
+        Raises:
+          ValueError: if one does not, on every worker.
+        """
+        self.total(0.0)  # the chief has written it by now
+        deadline = time.monotonic() + seconds
+        while not (is_there := os.path.exists(path)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        missing = self.total(float(not is_there))
+        if missing:
+            raise ValueError(
+                f"{missing:g} of {self.num_workers} workers do not see {path}, which "
+                "the first one wrote; expected one folder for all. Use an --output_dir "
+                "that all machines share."
+            )
+
+    def _is_same(self, value: Any) -> bool:
+        """Tells whether a value has the same repr on all workers; all must ask."""
+        digest = hashlib.sha256(repr(value).encode()).digest()
+        number = int.from_bytes(digest[:5])  # sums of these are exact in float64
+        return self.total(float(number)) == self.num_workers * number
 
     def total(self, value: float) -> float:
         """Gives the sum over all workers of a number of each; all of them must ask."""

@@ -29,7 +29,8 @@ MIB = 2**20
 
 def check_run(parts: Parts) -> int:
     """Tries out a run: of each problem two steps, on its largest batch and its first,
-    an evaluation of a few examples; a checkpoint. Prints what it found.
+    an evaluation of a few examples; a checkpoint. Prints what it found. Where batches
+    are accumulated, a step takes the same one as often as an update has batches.
 
     Args:
       parts: of the run; its network, a new one, is trained a little.
@@ -49,8 +50,11 @@ def check_run(parts: Parts) -> int:
     for problem in parts.problems.values():
         for batch in _two_batches(problem, parts.settings):
             with memory_explained(problem.name, hparams, batch):
-                output = parts.steps(problem.name, batch)
+                for _ in range(parts.steps.batches_per_update):
+                    output = parts.steps(problem.name, batch)
             state.step += 1
+            if state.averages:
+                state.averages.update(state.step, parts.distribution)
             print(_describe_step(problem.name, batch, np.asarray(output[0])))
     with tempfile.TemporaryDirectory() as folder:
         if parts.distribution.is_chief:

@@ -66,6 +66,12 @@ def check_callbacks(callbacks: Any) -> None:
                 "learning rate, which is a function of the step. Say it with the "
                 "hparams schedule and learning_rate."
             )
+        if getattr(one, "restore_best_weights", False):
+            raise TypeError(
+                f"callbacks holds a {type(one).__name__} with restore_best_weights; "
+                "expected none that changes weights after the last checkpoint. Leave "
+                "it out: the run keeps its best evaluated weights beside the newest."
+            )
 
 
 class KerasCallbacks:

@@ -2,12 +2,14 @@
 
 import gc
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 
 from t2t_mm import configuration, datagen, input_pipeline, vocabulary
+from t2t_mm.cadence import Cadence
 from t2t_mm.configuration import HParams
 from t2t_mm.distribution import Distribution
 from t2t_mm.manifests import check_contents
@@ -16,6 +18,7 @@ from t2t_mm.models import build_model, model_class
 from t2t_mm.optimizers import make_optimizer, unbuilt_optimizer
 from t2t_mm.packing import check_packing
 from t2t_mm.problem import AUDIO, Problem
+from t2t_mm.run_history import RUN_FILE
 from t2t_mm.run_settings import Settings, save_run
 from t2t_mm.step_errors import size_explained
 from t2t_mm.train_step import TrainSteps, check_updates
@@ -59,7 +62,8 @@ def prepare(
     problems: Sequence[Problem],
     distribution: Distribution,
     *,
-    train_steps: int,
+    cadence: Cadence,
+    precision: str,
     tmp_dir: str | None,
     rates: str,
     temperature: float | None,
@@ -70,7 +74,7 @@ def prepare(
 
     Args:
       settings, problems, distribution: what the run is, and where it computes.
-      train_steps: updates in total.
+      cadence, precision: how it goes, which must be alike on all workers.
       tmp_dir: of downloads; None if no data is to be made.
       rates, temperature: the rule of `mixture_rates`.
       warm_start_from: the run or checkpoint whose weights it starts with, if any.
@@ -81,10 +85,12 @@ def prepare(
       OSError: if data is missing or memory runs out.
     """
     # Making data may take hours: what can be refused before it, is.
+    train_steps = cadence.train_steps
     check_settings(settings, problems, distribution, train_steps)
     check_rule(rates, temperature)
     if warm_start_from:
         find_weights(warm_start_from)
+    check_workers(settings, cadence, precision, distribution)
     if tmp_dir is not None and (settings.hparams.freeze or warm_start_from):
         check_weights_and_paths(settings, problems, warm_start_from)
     num_examples = prepare_data(
@@ -224,6 +230,40 @@ def make_steps(
         one.name: input_pipeline.training_signature(one, hparams) for one in problems
     }
     return TrainSteps(state, signatures, hparams.clip_norm, distribution)
+
+
+def check_workers(
+    settings: Settings, cadence: Cadence, precision: str, distribution: Distribution
+) -> None:
+    """Checks that all workers are about to take the same steps.
+
+    Raises:
+      ValueError: if their settings differ; names them.
+    """
+    distribution.check_same(
+        {
+            "model": settings.model,
+            "problem": settings.mixture.problems,
+            "random_seed": settings.random_seed,
+            "precision": precision,
+            "train_steps": cadence.train_steps,
+            "eval_frequency": cadence.eval_frequency,
+            "log_frequency": cadence.log_frequency,
+            **vars(settings.hparams),
+        }
+    )
+
+
+def check_same_run(parts: Parts, run_dir: str) -> None:
+    """Checks that all workers take up the same run, from the same step.
+
+    Raises:
+      ValueError: if they do not.
+    """
+    distribution = parts.distribution
+    distribution.check_same({"rates": parts.rates})
+    distribution.check_same_folder(os.path.join(run_dir, RUN_FILE))
+    distribution.check_same_step(parts.state.step, run_dir)
 
 
 def keep_settings(parts: Parts, run_dir: str, train_steps: int) -> None:

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-FIRST, LAST = 10, 15  # steps after the start: graphs are compiled by then
+FIRST, LAST = 11, 15  # steps after the start: graphs are compiled by then
 
 
 class Profile:
-    """Records steps 10 to 15 of a run that was just started.
+    """Records steps 11 to 15 of a run that was just started, while it is entered.
 
     Args:
       run_dir: gets the trace, under plugins/profile.
@@ -27,10 +27,16 @@ class Profile:
         self._done = 0
         self._is_running = False
 
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def after_step(self) -> None:
         """Starts or ends the recording where it is time to."""
         self._done += 1
-        if self._done == FIRST:
+        if self._done == FIRST - 1:
             tf.profiler.experimental.start(self._run_dir)
             self._is_running = True
         elif self._done == LAST:

@@ -135,6 +135,12 @@ def settle(request: Request, run_dir: str) -> Settings:
     """
     _check_place(run_dir)
     record = load_run_record(run_dir) or {}
+    if "averaged_from" in record:
+        raise ValueError(
+            f"{run_dir} is an average that mm-average made; expected a run, since an "
+            "average has no optimizer or data position to go on with. Train into "
+            f"another --output_dir, with --warm_start_from={run_dir}."
+        )
     saved = configuration.load_hparams(run_dir) if record else None
     if record and not saved:
         raise FileNotFoundError(

@@ -103,6 +103,9 @@ def exp_decay(step: tf.Tensor, horizon: Horizon) -> tf.Tensor:
     return tf.pow(EXP_DECAY_END, _progress(step, horizon))
 
 
+_DECAYS = {linear_decay, cosine_decay, exp_decay}
+
+
 @factors.register
 def rsqrt_hidden_size(step: tf.Tensor, horizon: Horizon) -> tf.Tensor:
     """hidden_size ** -0.5."""
@@ -166,9 +169,17 @@ def make_schedule(hparams: HParams, train_steps: int) -> Rate:
       f(step), step counted from 1, number or scalar tensor, to a float32 scalar.
 
     Raises:
-      UnknownNameError, ValueError: as `parse_schedule`.
+      UnknownNameError, ValueError: as `parse_schedule`; or if a decay ends before it
+        begins.
     """
     chosen = parse_schedule(hparams.schedule)
+    if 0 < hparams.decay_steps <= hparams.warmup_steps and _DECAYS & set(chosen):
+        raise ValueError(
+            f"decay_steps={hparams.decay_steps} came with warmup_steps="
+            f"{hparams.warmup_steps} and schedule {hparams.schedule!r}, whose decay "
+            "begins where the warm-up ends; expected more steps than those of the "
+            "warm-up. Raise decay_steps, or set it to 0 for the end of the training."
+        )
     horizon = Horizon(
         learning_rate=hparams.learning_rate,
         warmup_steps=hparams.warmup_steps,

@@ -54,8 +54,9 @@ def memory_explained(
             shape = f" on a batch of {rows} examples ({sizes})"
         raise OutOfMemoryError(
             f"Memory ran out for problem '{problem_name}'{shape}: {first_line(lack)} "
-            f"Expected every batch to fit. {_remedy(rows, hparams)} With another "
-            "--output_dir and --warm_start_from the weights learned so far are kept."
+            f"Expected every batch to fit. {_remedy(rows, hparams, batch)} With "
+            "another --output_dir and --warm_start_from the weights learned so far are "
+            "kept."
         ) from error
 
 
@@ -118,17 +119,30 @@ def _lack_of_memory(error: BaseException | None) -> BaseException | None:
     return None
 
 
-def _remedy(rows: int, hparams: HParams) -> str:
-    if rows > 1:
+def _remedy(rows: int, hparams: HParams, batch: Mapping[str, Any] | None) -> str:
+    if batch is None:
         return (
             f"Lower batch_tokens ({hparams.batch_tokens}), batch_examples "
             f"({hparams.batch_examples}) or batch_seconds ({hparams.batch_seconds:g}), "
-            "whichever counts for this problem: --hparams=batch_tokens="
-            f"{max(1, hparams.batch_tokens // 2)}."
+            "whichever counts for this problem."
         )
+    is_image = len(batch["inputs"].shape) == 4
+    is_audio = not is_image and tf.as_dtype(batch["inputs"].dtype).is_floating
+    if rows > 1:
+        name = "batch_seconds" if is_audio else "batch_tokens"
+        name = "batch_examples" if is_image else name
+        size = getattr(hparams, name)
+        half = f"{size / 2:g}" if is_audio else f"{max(1, size // 2)}"
+        return f"Lower {name} ({size:g}): --hparams={name}={half}."
+    if is_image:
+        return (
+            f"One picture is too large: lower hidden_size ({hparams.hidden_size}) or "
+            f"image_filters ({hparams.image_filters}), or make its data smaller."
+        )
+    name = "max_seconds" if is_audio else "max_length"
     return (
-        f"One example is too long: lower max_length ({hparams.max_length}) or "
-        f"max_seconds ({hparams.max_seconds:g}), which leaves long ones out."
+        f"One example is too long: lower {name} ({getattr(hparams, name):g}), which "
+        "leaves long ones out."
     )
 
 

@@ -253,6 +253,12 @@ def check_updates(hparams: HParams, problems: Collection[str]) -> None:
             "expected 2 or more batches in an update, or there is nothing to "
             "project. Set gradient_accumulation=2."
         )
+    names = [name for name, _ in hparams.loss_weights]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"hparam 'loss_weights' names {', '.join(names)}; expected each problem "
+            "once. Leave one weight of each."
+        )
     for name, weight in hparams.loss_weights:
         if name not in problems or weight <= 0:
             raise ValueError(

@@ -33,7 +33,7 @@ from t2t_mm.interruption import Interruption
 from t2t_mm.keras_callbacks import KerasCallbacks, check_callbacks
 from t2t_mm.mixture import draw_problem, get_problems
 from t2t_mm.precision import computing_in
-from t2t_mm.preparation import Parts, describe, keep_settings, prepare
+from t2t_mm.preparation import Parts, check_same_run, describe, keep_settings, prepare
 from t2t_mm.profiling import Profile
 from t2t_mm.run_settings import Request, only_trainer_in, settle
 from t2t_mm.schedules import make_schedule
@@ -187,7 +187,8 @@ def train(
             settings,
             problems,
             distribution,
-            train_steps=train_steps,
+            cadence=cadence,
+            precision=precision,
             tmp_dir=tmp_dir,
             rates=rates,
             temperature=temperature,
@@ -204,6 +205,7 @@ def train(
                 parts, output_dir, keep_checkpoint_max, train_steps
             ) as checkpoints,
             Interruption() as interruption,
+            trace or contextlib.nullcontext(),
             TrainingLog(
                 output_dir,
                 step=state.step,
@@ -252,10 +254,10 @@ def _taken_up(
     is_chief = distribution.is_chief
     with only_trainer_in(run_dir) if is_chief else contextlib.nullcontext():
         checkpoints = Checkpoints(run_dir, state, keep=keep, is_writer=is_chief)
+        checkpoints.restore()
         if is_chief:
             keep_settings(parts, run_dir, train_steps)
-        checkpoints.restore()
-        distribution.check_same_step(state.step, run_dir)
+        check_same_run(parts, run_dir)
         distribution.spread_seeds(state.model.variables)
         yield checkpoints
 
@@ -301,8 +303,6 @@ class _Run:
             if is_late or cadence.is_evaluation(state.step):
                 self._evaluate_and_save()
             is_over = is_late or (is_asked and self._anybody(self._wants_stop()))
-        if self.profile:
-            self.profile.stop()
         self.callbacks.end()
         if self._anybody(bool(self.interruption)):
             # All workers end alike: what starts runs again must start all of them.

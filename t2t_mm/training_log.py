@@ -5,10 +5,11 @@ device), and every so often asks for the lines (`write_training`). Lines of
 metrics.jsonl are objects with "step" and "kind": train, expert_use or eval.
 """
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,11 @@ class TrainingLog:
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
         self._board.close()
-        self._file.close()
+        try:
+            self._flush()
+        finally:
+            with contextlib.suppress(OSError):  # it would say the same once more
+                self._file.close()
 
     def say(self, text: str) -> None:
         """Prints text above the bar."""
@@ -117,7 +122,7 @@ class TrainingLog:
                         value = np.asarray(statistics[name], np.float64)
                         sums[name] = sums.get(name, 0.0) + value
         self._show(rows, math.fsum(entry[2] for entry in pending))
-        self._file.flush()
+        self._flush()
 
     def write_expert_use(self, step: int) -> None:
         """Writes how every expert was used since the last call, by problem.
@@ -142,7 +147,7 @@ class TrainingLog:
             )
             self._scalars(f"experts/{layer}/{problem}", line, step)
         self._experts.clear()
-        self._file.flush()
+        self._flush()
 
     def write_evaluations(
         self, step: int, split: str, evaluations: Mapping[str, Mapping[str, Any]]
@@ -159,12 +164,28 @@ class TrainingLog:
             self._write(head | dict(result))
             scalars = {"loss": result["loss"], "accuracy": result["accuracy"]}
             self._scalars(f"{split}/{problem}", scalars | result["metrics"], step)
-        self._file.flush()
+        self._flush()
         self._board.flush()
         self.say(_evaluation_text(step, split, evaluations))
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with self._failure_explained():
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def _flush(self) -> None:
+        with self._failure_explained():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _failure_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self._path} cannot be written: {error.strerror or error}. Expected "
+                "room and permission to write. Make room and run the same command "
+                "again: it goes on from the last checkpoint."
+            ) from error
 
     def _scalars(self, prefix: str, values: Mapping[str, Any], step: int) -> None:
         with self._board.as_default():
@@ -254,6 +275,8 @@ def trim_lines(path: str, step: int, evaluated_step: int) -> None:
         lines = file.read().splitlines(keepends=True)
     kept = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             is_kept = _is_kept(line, step, evaluated_step)
         except (ValueError, KeyError, TypeError) as error:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm import averaging
+from t2t_mm import averaging, trainer
 from t2t_mm.checkpoint_folders import checkpoints_of
 from t2t_mm.checkpoints import saved_names
 from t2t_mm.inference import load_run
@@ -168,3 +168,12 @@ def test_a_broken_checkpoint_is_named(paths, tmp_path):
     (run / "checkpoints" / "ckpt-3.index").write_bytes(b"no index")
     with pytest.raises(ValueError, match="Checkpoint .*ckpt-3 cannot be read"):
         averaging.average([str(broken)], str(tmp_path / "mean"))
+
+
+def test_an_average_is_no_run_to_go_on_with(paths, tmp_path):
+    folder = tmp_path / "mean"
+    averaging.average(paths, str(folder))
+    before = (folder / "run.json").read_text()
+    with pytest.raises(ValueError, match=r"is an average .*--warm_start_from="):
+        trainer.train(output_dir=str(folder), train_steps=8)
+    assert (folder / "run.json").read_text() == before

@@ -13,6 +13,7 @@ import pytest
 
 from t2t_mm import registry
 from t2t_mm.bin import command
+from tests.made.controlled_runs import losses, train  # noqa: F401
 from tests.made.quick_runs import (  # noqa: F401
     cheap_evaluation,
     constant_evaluation,

@@ -135,6 +135,41 @@ def test_rows_are_copied_where_there_are_too_few_and_count_nothing():
             assert part["x_mask"].numpy().all() == bool(share)
 
 
+def of_two(other):
+    """A worker of two; `other` gives what the other one says when it is asked."""
+    distribution = Distribution()
+    distribution.num_workers = 2
+    distribution.total = lambda number: number + other(number)
+    return distribution
+
+
+def test_workers_with_the_same_settings_go_on():
+    of_two(lambda number: number).check_same({"seed": 1, "size": 8})
+
+
+def test_workers_with_other_settings_are_refused_and_these_are_named():
+    said = []
+    settings = {"seed": 1, "size": 8, "steps": 3}
+    recorder = of_two(lambda number: said.append(number) or -number - 1.0)
+    with pytest.raises(ValueError, match="different settings: the model"):
+        recorder.check_same(settings)
+    # The other one's answers: the same names, and of the values one that differs.
+    answers = iter([0, 1, 0, 1, 0])
+    different = of_two(lambda number: number + next(answers))
+    with pytest.raises(ValueError, match=r"different settings: size\. .*the same com"):
+        different.check_same(settings)
+
+
+@pytest.mark.parametrize("others", [0.0, 1.0])
+def test_a_folder_that_not_all_workers_see_is_refused(tmp_path, others):
+    asked = []
+    worker = of_two(lambda number: others if asked.append(number) or asked[1:] else 0)
+    if others:
+        (tmp_path / "run.json").touch()
+    with pytest.raises(ValueError, match="^1 of 2 workers do not see .*run.json"):
+        worker.check_same_folder(str(tmp_path / "run.json"), seconds=0.0)
+
+
 @pytest.mark.parametrize(("step", "total"), [(10.0, 15.0), (5.0, 15.0)])
 def test_workers_that_start_apart_are_refused(step, total):
     distribution = Distribution()

@@ -85,6 +85,14 @@ def test_an_unknown_factor_is_refused_with_what_to_write(schedule, message):
         schedules.parse_schedule(schedule)
 
 
+def test_a_decay_that_ends_before_it_begins_is_refused():
+    short = HParams(schedule="constant*cosine_decay", warmup_steps=100, decay_steps=100)
+    with pytest.raises(ValueError, match=r"decay_steps=100 came with warmup_steps=100"):
+        schedules.make_schedule(short, 500)
+    unread = HParams(schedule="noam", warmup_steps=100, decay_steps=50)
+    assert float(schedules.make_schedule(unread, 500)(200)) > 0
+
+
 @pytest.mark.parametrize("schedule", ["", " * ", "constant*", "constant**noam"])
 def test_an_empty_factor_is_refused(schedule):
     with pytest.raises(ValueError, match=r"'; expected factors joined by \*"):

@@ -12,18 +12,28 @@ from t2t_mm.step_errors import (
 )
 
 
-def batch_of(rows):
-    return {"inputs": tf.zeros([rows, 7]), "targets": tf.zeros([rows, 5])}
+def batch_of(rows, *shape, dtype=tf.int32):
+    inputs = tf.zeros([rows, *(shape or (7,))], dtype)
+    return {"inputs": inputs, "targets": tf.zeros([rows, 5], tf.int32)}
 
 
 @pytest.mark.parametrize(
-    ("rows", "remedy"), [(3, "--hparams=batch_tokens=512"), (1, "lower max_length")]
+    ("batch", "remedy"),
+    [
+        (batch_of(3), r"Lower batch_tokens \(1024\): --hparams=batch_tokens=512\."),
+        (batch_of(1), r"too long: lower max_length \(256\)"),
+        (batch_of(3, 7, dtype=tf.float32), r"--hparams=batch_seconds=30\."),
+        (batch_of(1, 7, dtype=tf.float32), r"too long: lower max_seconds \(20\)"),
+        (batch_of(3, 7, 8, 3, dtype=tf.float32), r"--hparams=batch_examples=16\."),
+        (batch_of(1, 7, 8, 3, dtype=tf.float32), r"picture .*hidden_size \(128\) or"),
+    ],
 )
-def test_memory_that_runs_out_names_the_batch_and_the_remedy(rows, remedy):
-    message = rf"'copy' on a batch of {rows} .*\[{rows}, 7\].*\[{rows}, 5\].*{remedy}"
+def test_memory_that_runs_out_names_the_batch_and_the_remedy(batch, remedy):
+    rows = len(batch["inputs"])
+    message = rf"'copy' on a batch of {rows} .*\[{rows}, 7.*\[{rows}, 5\].*{remedy}"
     with (
         pytest.raises(OutOfMemoryError, match=message),
-        memory_explained("copy", HParams(), batch_of(rows)),
+        memory_explained("copy", HParams(), batch),
     ):
         tf.zeros([10**6, 10**9])  # four petabytes
 

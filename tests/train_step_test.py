@@ -214,6 +214,11 @@ def test_loss_weights_of_nobody_and_of_nothing_are_refused(pair):
         made_run(loss_weights=(pair,))
 
 
+def test_two_loss_weights_of_one_problem_are_refused():
+    with pytest.raises(ValueError, match="names copy, copy; expected each problem on"):
+        made_run(loss_weights=(("copy", 0.5), ("copy", 0.7)))
+
+
 def test_balanced_losses_are_divided_by_their_running_mean():
     state, steps = made_run(loss_balancing=True)
     assert float(state.loss_scale("copy")) == 1.0

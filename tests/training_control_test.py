@@ -9,49 +9,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t2t_mm import checkpoint_folders, checkpoints, examination, trainer, warm_start
+from t2t_mm import (
+    accumulation,
+    averages,
+    checkpoint_folders,
+    checkpoints,
+    trainer,
+    warm_start,
+)
 from t2t_mm.distribution import Distribution
-from tests.made.quick_runs import training
-
-TINY = "hidden_size=8,filter_size=8,num_heads=2,num_encoder_layers=1,"
-TINY += "num_decoder_layers=1"
-
-
-@pytest.fixture
-def train(small_problems, small_data, tmp_path):
-    """Trains a tiny network on a small problem; a test says what else it wants."""
-
-    return training(
-        tmp_path,
-        train_steps=4,
-        model="transformer",
-        hparams_set="transformer_tiny",
-        hparams=TINY,
-        problem="small_reverse",
-        data_dir=small_data,
-        eval_frequency=2,
-    )
-
+from tests.made.controlled_runs import TINY
 
 EXPERTS = (
     "hidden_size=8,num_heads=2,num_experts=3,expert_size=7,encoder_blocks=1,"
     "mixer_blocks=0,kernels=(3,3,3,3),dilations=(1,1,1,1)"
 )
-
-
-@pytest.fixture
-def losses(monkeypatch):
-    """Makes evaluations cheap: each takes its loss from the list, then the last."""
-    values = [3.0]
-
-    def evaluate(*_, **__):
-        loss = values.pop(0) if len(values) > 1 else values[0]
-        metrics = {"exact_match": 1 / loss, "word_f1": loss}
-        result = {"examples": 1, "loss": loss, "accuracy": 0.5, "samples": []}
-        return result | {"metrics": metrics}
-
-    monkeypatch.setattr(examination.evaluation, "evaluate", evaluate)
-    return values
 
 
 def weights_of(path):
@@ -76,6 +48,23 @@ def test_a_check_tries_everything_and_leaves_nothing(train, tmp_path, capsys):
         assert part in text
 
 
+def test_a_check_makes_whole_updates_and_their_averages(train, monkeypatch, capsys):
+    made = []
+    apply = accumulation.Accumulator.apply
+    monkeypatch.setattr(
+        accumulation.Accumulator, "apply", lambda self: made.append(1) or apply(self)
+    )
+    update = averages.Averages.update
+    monkeypatch.setattr(
+        averages.Averages,
+        "update",
+        lambda self, step, *rest: made.append(step) or update(self, step, *rest),
+    )
+    train(check=True, hparams=f"{TINY},gradient_accumulation=3,ema_decay=0.9")
+    assert made == [1, 1, 1, 2]
+    assert "All is well." in capsys.readouterr().out
+
+
 def test_a_check_of_another_worker_than_the_chief_ends_well(train, capsys, monkeypatch):
     worker = Distribution()
     worker.is_chief = False
@@ -90,6 +79,19 @@ def test_a_profile_is_a_trace_of_some_steps(train, tmp_path, losses):
     assert glob.glob(str(tmp_path / "run/plugins/profile/*/*.xplane.pb"))
     with pytest.raises(ValueError, match="--profile came with 1 steps to train; expec"):
         train(profile=True, train_steps=16)
+
+
+def test_a_failure_ends_the_trace(train, tmp_path, losses):
+    class Fail(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 12:
+                raise RuntimeError("this callback fails")
+
+    settings = {"profile": True, "train_steps": 16, "eval_frequency": 0}
+    with pytest.raises(RuntimeError, match="this callback fails"):
+        train(callbacks=[Fail()], **settings)
+    train("again", **settings)
+    assert list((tmp_path / "again").glob("plugins/profile/*/*.xplane.pb"))
 
 
 def test_a_trace_that_would_not_end_leaves_nothing_behind(train, tmp_path, losses):
@@ -152,82 +154,6 @@ class Stop(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.model.stop_training = True
-
-
-class Note(keras.callbacks.Callback):
-    """Writes down what is called; asks to stop after a step."""
-
-    def __init__(self, stop_after=100):
-        super().__init__()
-        self.calls = []
-        self.stop_after = stop_after
-
-    def on_train_begin(self, logs=None):
-        self.calls.append("begin")
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.calls.append(f"epoch {epoch}")
-
-    def on_train_batch_end(self, batch, logs=None):
-        assert logs["loss"] > 0
-        assert self.model.optimizer.iterations.numpy() > 0
-        self.calls.append(batch)
-        if (
-            len([call for call in self.calls if isinstance(call, int)])
-            > self.stop_after
-        ):
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.calls.append((epoch, logs["val_loss"], logs["val_small_reverse_word_f1"]))
-
-    def on_train_end(self, logs=None):
-        self.calls.append("end")
-
-
-def test_keras_callbacks_see_steps_and_evaluations(train, tmp_path, losses):
-    losses[:] = [3.0, 2.0]
-    note = Note()
-    log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    train(callbacks=[note, log])
-    assert note.calls == [
-        *("begin", "epoch 0", 0, 1, (0, 3.0, 3.0)),
-        *("epoch 1", 0, 1, (1, 2.0, 2.0), "end"),
-    ]
-    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss,val_loss")
-
-
-def test_a_callback_may_stop_a_run_which_is_saved(train, tmp_path, losses):
-    result = train(callbacks=[Note(stop_after=2)], train_steps=50, eval_frequency=10)
-    assert result.step == 3
-    assert checkpoint_folders.newest_checkpoint(str(tmp_path / "run")).endswith(
-        "ckpt-3"
-    )
-
-
-def test_what_is_no_callback_is_refused(train, losses):
-    with pytest.raises(TypeError, match="expected objects of keras.callbacks.Callback"):
-        train(callbacks=["tensorboard"])
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda _: keras.callbacks.LearningRateScheduler(lambda epoch: 1.0),
-            "a LearningRateScheduler; expected none that sets the learning rate",
-        ),
-        (
-            lambda folder: keras.callbacks.ModelCheckpoint(folder / "x.keras"),
-            "expected its weights only, .* Use save_weights_only=True",
-        ),
-    ],
-)
-def test_a_callback_that_cannot_do_its_work_says_so(
-    train, losses, tmp_path, make, message
-):
-    with pytest.raises(TypeError, match=message):
-        train(callbacks=[make(tmp_path)])
 
 
 def test_a_warm_start_takes_the_weights_and_freezing_keeps_them(

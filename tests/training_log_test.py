@@ -78,7 +78,17 @@ def test_lines_that_are_written_again_are_removed(tmp_path):
     assert path.read_text() == "".join(lines[:5])
 
 
-@pytest.mark.parametrize("line", ["\0\0\0", "[]", '{"step": 3}', ""])
+def test_blank_lines_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "kind": "train"}\n\n \n{"step": 2, "kind": "eval"}\n')
+    trim_lines(str(path), step=4, evaluated_step=2)
+    assert [line[:9] for line in path.read_text().splitlines()] == [
+        '{"step": ',
+        '{"step": ',
+    ]
+
+
+@pytest.mark.parametrize("line", ["\0\0\0", "[]", '{"step": 3}'])
 def test_a_line_of_a_run_that_cannot_be_read_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "kind": "train"}\n' + line + "\n")

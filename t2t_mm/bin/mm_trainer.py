@@ -184,7 +184,7 @@ def _define_other_flags(values: flags.FlagValues) -> None:
     for name, text in (
         ("tf32", "let GPUs multiply float32 with 10 bits of mantissa (default: yes)"),
         ("xla", "compile steps with XLA, for batches of few fixed shapes"),
-        ("profile", "record steps 10 to 15 for TensorBoard's profiler"),
+        ("profile", "record steps 11 to 15 for TensorBoard's profiler"),
         ("check", "try out two steps of everything, report, leave nothing behind"),
     ):
         flags.DEFINE_bool(name, None, text, flag_values=values)
