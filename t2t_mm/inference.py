@@ -13,16 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from t2t_mm import (
-    checkpoint_folders,
-    checkpoints,
-    configuration,
-    raw_inputs,
-    raw_targets,
-    run_settings,
-)
+from t2t_mm import checkpoints, configuration, raw_inputs, raw_targets, run_settings
 from t2t_mm import run_vocabularies as kept
 from t2t_mm.answers import Answer, Score
+from t2t_mm.checkpoint_folders import located
 from t2t_mm.decode_settings import DecodeHParams, decode_settings, refuse_keywords
 from t2t_mm.decoding import make_scorer
 from t2t_mm.explanation import Attention, Trace, trace
@@ -55,7 +49,7 @@ class Run:
         data_dir: str | None = None,
         step: int | str | None = None,
     ):
-        run_dir, checkpoint = checkpoint_folders.located(run_dir)
+        run_dir, checkpoint = located(run_dir)
         record = run_settings.load_run_record(run_dir)
         saved = configuration.load_hparams(run_dir)
         if record is None or saved is None:
