@@ -254,9 +254,9 @@ def _taken_up(
     is_chief = distribution.is_chief
     with only_trainer_in(run_dir) if is_chief else contextlib.nullcontext():
         checkpoints = Checkpoints(run_dir, state, keep=keep, is_writer=is_chief)
-        checkpoints.restore()
         if is_chief:
             keep_settings(parts, run_dir, train_steps)
+        checkpoints.restore()
         check_same_run(parts, run_dir)
         distribution.spread_seeds(state.model.variables)
         yield checkpoints

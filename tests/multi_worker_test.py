@@ -43,7 +43,7 @@ def start(small_data, tmp_path):
     """Starts one or several workers; all are gone after the test."""
     processes = []
 
-    def workers(count, run, *options):
+    def workers(count, run, *options, of_last=()):
         configs = tf_configs(free_addresses(count))
         started = []
         for index, config in enumerate(configs):
@@ -60,6 +60,7 @@ def start(small_data, tmp_path):
                 "--log_frequency=1",
                 "--eval_examples=2",
                 *options,
+                *(of_last if index == count - 1 else ()),
             ]
             environment = dict(os.environ)
             environment.pop("TF_CONFIG", None)
@@ -95,6 +96,17 @@ def wait_for_step(run_dir, step, workers):
 def check_all_ended_well(workers, tmp_path, run):
     for index, worker in enumerate(workers):
         assert worker.wait() == 0, output_of(tmp_path, run, index)
+
+
+def test_workers_with_different_settings_say_which(start, tmp_path):
+    """Each alone would train on, and their sum would be the network of neither."""
+    other = ("--random_seed=7", "--log_frequency=2")
+    workers = start(2, "apart", "--train_steps=4", of_last=other)
+    for index, worker in enumerate(workers):
+        assert worker.wait() == 2, output_of(tmp_path, "apart", index)
+        message = "different settings: random_seed, log_frequency. Expected the same"
+        assert message in output_of(tmp_path, "apart", index)
+    assert not (tmp_path / "apart").exists()
 
 
 def test_two_workers_learn_what_one_learns_and_a_lost_one_is_said_at_once(

@@ -46,6 +46,7 @@ import sys
 import tempfile
 import time
 
+from ancestor_batches import made_batch, own_batches
 from ancestor_install import install
 
 HERE = pathlib.Path(__file__).parent
@@ -238,7 +239,7 @@ def ours(asked):
     steps = TrainSteps(state, signatures, hparams.clip_norm, distribution)
     begin_timed, end_timed = map(int, arrays["timed"])
     if shards:
-        batches = own_batches(shards, hparams)
+        batches = own_batches(shards, hparams, SEED)
     else:
         batches = iter(
             [
@@ -286,29 +287,6 @@ def ours(asked):
         "padding": list(1 - real / positions),
     }
     print(json.dumps(numbers))
-
-
-def own_batches(shards, hparams):
-    """Gives the batches that training makes of the pairs, read as it goes."""
-    from t2t_mm.bin import plugins
-    from t2t_mm.input_pipeline import training_batches
-    from t2t_mm.problem import get_problem
-
-    plugins.import_user_dir(f"{shards}/problem")
-    problem = get_problem("benchmark_pairs")
-    return (batch for _, batch in training_batches(problem, shards, hparams, seed=SEED))
-
-
-def made_batch(inputs, targets):
-    """Gives our form of a batch: ids [B, S] and [B, L], and where they are real."""
-    import tensorflow as tf
-
-    batch = {}
-    for name, ids in (("inputs", inputs), ("targets", targets)):
-        ids = ids.reshape(ids.shape[:2])
-        batch[name] = tf.constant(ids, tf.int32)
-        batch[f"{name}_mask"] = tf.constant(ids != 0)
-    return batch
 
 
 def compare(asked, name, folder, shards, vocabulary):
