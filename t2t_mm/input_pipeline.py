@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from t2t_mm import batch_plan
+from t2t_mm import allocation, batch_plan
 from t2t_mm.batch_cuts import BatchLimits, shared_rows
 from t2t_mm.configuration import HParams
 from t2t_mm.packing import packed_batch, packed_signature
@@ -62,6 +62,7 @@ def training_batches(
     orders = batch_plan.least_padding(reader.index, rows, limits)
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
+        allocation.keep_on()
         epoch, done = (int(number) for number in start)
         while True:
             key = (seed, epoch, batch_plan.problem_key(problem))
@@ -147,6 +148,7 @@ def evaluation_batches(
     plan = batch_plan.evaluation_plan(reader.index, limits, limit)
 
     def generate() -> Iterator[np.ndarray]:
+        allocation.keep_on()
         for rows in plan:
             yield reader.read(rows)
 

@@ -32,7 +32,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
-from t2t_mm.bin import allocation, menu, plugins, threads
+from t2t_mm import allocation
+from t2t_mm.bin import menu, plugins, threads
 from t2t_mm.bin.command_line import (
     DroppedFlag,
     check_required,

@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
-from t2t_mm.bin import allocation
+from t2t_mm import allocation
+from t2t_mm.configuration import HParams
+from t2t_mm.input_pipeline import evaluation_batches, training_batches
+from t2t_mm.problem import get_problem
 
 # As a step does: takes 80 blocks of 0.5 MiB, writes into them, frees them all.
 PROGRAM = """
 import resource, sys
-from t2t_mm.bin import allocation
+from t2t_mm import allocation
 
 kept = sys.argv[1] == "keep" and allocation.keep_freed_memory()
 
@@ -37,11 +40,11 @@ print(kept, pages() - before)
 is_glibc = platform.libc_ver()[0] == "glibc"
 
 
-def run(asked, **more):
+def run(asked, program=PROGRAM, **more):
     names = (*allocation.SETTINGS, "GLIBC_TUNABLES")
     environment = {k: v for k, v in os.environ.items() if k not in names}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, asked],
+        [sys.executable, "-c", program, asked],
         capture_output=True,
         text=True,
         env=environment | more,
@@ -81,3 +84,46 @@ def test_a_system_without_glibc_is_left_alone(monkeypatch):
 
     monkeypatch.setattr(allocation.ctypes, "CDLL", lambda name: Musl())
     assert allocation.keep_freed_memory() is False
+
+
+# As `input_pipeline` does; of each step more than a heap has in stock.
+WITH_A_GENERATOR = PROGRAM.replace("range(80)", "range(640)").replace(
+    "for _ in range(5)",
+    """
+import tensorflow as tf
+
+
+def generate():
+    if kept:
+        allocation.keep_on()
+    yield 1
+
+
+next(iter(tf.data.Dataset.from_generator(generate, output_types=tf.int32)))
+for _ in range(5)""",
+    1,
+)
+
+
+@pytest.mark.skipif(not is_glibc, reason="the settings are glibc's")
+def test_what_tensorflow_sets_for_generators_is_set_back():
+    kept, pages = run("keep", program=WITH_A_GENERATOR)
+    assert kept and pages < 640
+
+
+def test_reading_batches_sets_nothing_that_nobody_asked_for(monkeypatch):
+    monkeypatch.setattr(allocation, "_is_kept", False)
+    monkeypatch.setattr(allocation.ctypes, "CDLL", None)
+    allocation.keep_on()
+
+
+def test_batches_come_with_the_settings_said_again(
+    monkeypatch, small_problems, small_data
+):
+    said = []
+    monkeypatch.setattr(allocation, "keep_on", lambda: said.append(1))
+    problem, hparams = get_problem("small_reverse"), HParams()
+    next(iter(training_batches(problem, small_data, hparams, seed=1)))
+    assert said == [1]
+    next(iter(evaluation_batches(problem, "dev", small_data, hparams)))
+    assert said == [1, 1]

@@ -5,8 +5,11 @@ heap. A training step frees all it took, and the next one takes it again: page b
 each a call of the kernel that also fills it with zeros. Over the demo's eight problems
 that was up to 3,300 pages and 15 ms of a step of 97 ms.
 
-`command.start_tensorflow` calls this for every command. A process that uses the
-library keeps its own settings (docs/python.md tells how to do the same).
+`command.start_tensorflow` calls this for every command; a program that uses the library
+may (docs/python.md). From Python 3.11 on, TensorFlow undoes a part of it: when the
+first dataset that asks a Python generator is read, blocks from 128 KiB on become
+mappings of their own, fetched anew each time, unless the heap has room for them, which
+it has less and less. So `input_pipeline` says it again from then on.
 """
 
 import ctypes
@@ -19,6 +22,8 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": (-3, 2**31 - 1),
 }
 
+_is_kept = False
+
 
 def keep_freed_memory() -> bool:
     """Has glibc keep what is freed, unless the environment says otherwise.
@@ -30,8 +35,21 @@ def keep_freed_memory() -> bool:
       Whether anything was set: not without glibc, nor where one of `SETTINGS` or
       GLIBC_TUNABLES is in the environment.
     """
-    if any(name in os.environ for name in (*SETTINGS, "GLIBC_TUNABLES")):
-        return False
+    global _is_kept
+    _is_kept = not any(name in os.environ for name in (*SETTINGS, "GLIBC_TUNABLES"))
+    return _is_kept and _set_all()
+
+
+def keep_on() -> None:
+    """Says again what `keep_freed_memory` has said; nothing, where it was not called.
+
+    To be called by a generator when its first element is asked for.
+    """
+    if _is_kept:
+        _set_all()
+
+
+def _set_all() -> bool:
     try:
         library = ctypes.CDLL(None)
         mallopt = library.mallopt
