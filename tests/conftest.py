@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from tests.made.quick_runs import (  # noqa: F401
     train_quickly,
 )
 from tests.made.user_folders import SMALL_PROBLEMS, registered
+
+# Commands run in this process, one after another, with networks of all sizes: what each
+# would keep for its next step (`t2t_mm.allocation`) adds up.
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(128 * 2**10))
 
 # The same examples each time, on a busy machine too: a test fails always or never.
 hypothesis.settings.register_profile(
