@@ -36,12 +36,13 @@ def keep_freed_memory() -> bool:
       GLIBC_TUNABLES is in the environment.
     """
     global _is_kept
-    _is_kept = not any(name in os.environ for name in (*SETTINGS, "GLIBC_TUNABLES"))
-    return _is_kept and _set_all()
+    is_said = any(name in os.environ for name in (*SETTINGS, "GLIBC_TUNABLES"))
+    _is_kept = not is_said and _set_all()
+    return _is_kept
 
 
 def keep_on() -> None:
-    """Says again what `keep_freed_memory` has said; nothing, where it was not called.
+    """Says again what `keep_freed_memory` has set; nothing, where it set nothing.
 
     To be called by a generator when its first element is asked for.
     """
