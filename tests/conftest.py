@@ -72,6 +72,15 @@ def registries_restored():
         entries._entries.update(things)
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name long bytes by their argument, since what they hold may change with time.
+
+    Gzip data hold the second in which they were made, and all workers of pytest-xdist
+    must find tests of the same names.
+    """
+    return argname if isinstance(val, bytes) and len(val) > 16 else None
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registries_of_the_module(request):
     """What a module of tests registers is gone after it; see also `seed_all`.

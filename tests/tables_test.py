@@ -85,7 +85,9 @@ def test_a_table_without_anything_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"a,b\n1,2\n" * 1000)[:-9]]
+    "content",
+    [b"no gzip", gzip.compress(b"a,b\n1,2\n" * 1000)[:-9]],
+    ids=["none", "ends early"],
 )
 def test_a_gzip_file_that_is_none_or_ends_early_is_refused(content, tmp_path):
     path = tmp_path / "t.csv.gz"
