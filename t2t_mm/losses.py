@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from t2t_mm.devices import has_only_cpus
+from t2t_mm.gradients import custom_gradient
 
 # Of the products with a vocabulary, on a CPU: several run side by side.
 NUM_PARTS = 4
@@ -61,7 +62,7 @@ def linear_cross_entropy(
     smoothing = label_smoothing
     share = smoothing / matrix.shape[0]
 
-    @tf.custom_gradient
+    @custom_gradient
     def losses_of(x, matrix, bias):
         weights = tf.cast(matrix, x.dtype)
         ranked = [
@@ -153,7 +154,7 @@ def _summed(losses: tf.Tensor, right: tf.Tensor, mask: tf.Tensor | None):
 def _losses_and_first(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float):
     """Gives the loss of each label, and the label ranked first, [N] each."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def losses_of(logits):
         p, first, log_sum, losses = _ranked(logits, labels)
         if label_smoothing:

@@ -214,6 +214,12 @@ def test_nothing_is_left_undone_or_asserted(path):
     assert "shell=True" not in text
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_one_module_uses_gradients_that_keep_their_graphs(path):
+    if path != PACKAGE / "gradients.py":
+        assert "tf.custom_gradient" not in path.read_text("utf-8")
+
+
 @pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_tests_mirror_the_tree(path):
     if path.name in ("__init__.py", "conftest.py", "house_test.py", "doctest_test.py"):

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from t2t_mm.gradients import custom_gradient
+
 # A kernel is made for each shape that comes up: few numbers of rows, few kernels.
 ROWS_AT_ONCE = 4
 
@@ -142,7 +144,7 @@ def to_rows(x: tf.Tensor, plan: Plan) -> tf.Tensor:
     """
     k = plan.row_of_choice.shape[1]
 
-    @tf.custom_gradient
+    @custom_gradient
     def copy(x):
         def gradient(upstream):
             upstream = _with_zero_row(upstream) if plan.may_drop else upstream
@@ -159,7 +161,7 @@ def from_rows(rows: tf.Tensor, plan: Plan) -> tf.Tensor:
     Its gradient gathers, too.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def copy(rows):
         def gradient(upstream):
             flat = tf.reshape(upstream, [-1, upstream.shape[-1]])

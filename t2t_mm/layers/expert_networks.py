@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from t2t_mm.gradients import custom_gradient
+
 
 def answers(
     rows: tf.Tensor,
@@ -30,7 +32,7 @@ def answers(
     """
     dtype = weights[0].dtype
 
-    @tf.custom_gradient
+    @custom_gradient
     def asked(rows, *weights):
         given = _rows_of_parts(rows, parts, capacities)
         cast = [_weights_of_parts(tf.cast(one, rows.dtype), parts) for one in weights]

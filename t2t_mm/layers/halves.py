@@ -9,6 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from t2t_mm.devices import has_only_cpus
+from t2t_mm.gradients import custom_gradient
 
 
 def halves(x: tf.Tensor) -> list[tf.Tensor]:
@@ -39,7 +40,7 @@ def side_by_side(layers: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Te
     return tf.ensure_shape(real, [tensors[0].shape[0], *y.shape[1:]])
 
 
-@tf.custom_gradient
+@custom_gradient
 def product(x: tf.Tensor, matrix: tf.Tensor):
     """Gives x @ matrix of x [N, D] and matrix [D, F], half by half.
 

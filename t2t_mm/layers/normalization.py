@@ -5,8 +5,10 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from t2t_mm.gradients import custom_gradient
 
-@tf.custom_gradient
+
+@custom_gradient
 def _normalize(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, epsilon: tf.Tensor):
     """Normalises rows [N, D]. Sums are matrix products: one pass over memory each."""
     averaging = tf.fill([x.shape[-1], 1], 1.0 / x.shape[-1])
@@ -20,7 +22,7 @@ def _normalize(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, epsilon: tf.Tens
     return normal * scale + bias, gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def _normalize_centred(
     x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, epsilon: tf.Tensor
 ):
@@ -38,7 +40,7 @@ def _normalize_centred(
     return normal * scale + bias, gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def centred(weights: tf.Tensor):
     """Takes the mean over the last axis off a matrix [C, D] or a bias [D].
 

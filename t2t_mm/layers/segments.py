@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from t2t_mm.gradients import custom_gradient
+
 
 class Segments(NamedTuple):
     """Where the examples of packed rows lie.
@@ -72,7 +74,7 @@ def apart(x: tf.Tensor, segments: Segments) -> tf.Tensor:
     places = _places(segments)
 
     # Each position has one slot, so the gradient is a gather, too, and no scatter.
-    @tf.custom_gradient
+    @custom_gradient
     def taken(flat):
         rows = tf.gather(flat, segments.slots)
         rows *= tf.cast(segments.mask, x.dtype)[..., None]
@@ -95,7 +97,7 @@ def together(rows: tf.Tensor, segments: Segments) -> tf.Tensor:
     shape, channels = tf.shape(rows), rows.shape[-1]
     places = _places(segments)
 
-    @tf.custom_gradient
+    @custom_gradient
     def put(flat):
         def gradient(upstream):
             back = tf.gather(upstream, tf.reshape(segments.slots, [-1]))
