@@ -86,11 +86,13 @@ def registries_of_the_module(request):
     """What a module of tests registers is gone after it; see also `seed_all`.
 
     So is its memory: compiled functions are cycles of small objects in Python, so that
-    Python feels no need to collect them, and hundreds of megabytes outside of it.
+    Python feels no need to collect them, and hundreds of megabytes outside of it. Their
+    finalizers leave more to be collected.
     """
     seed_all(request.node.nodeid)
     with registries_restored():
         yield
+    gc.collect()
     gc.collect()
 
 
