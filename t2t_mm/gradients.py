@@ -17,9 +17,9 @@ def custom_gradient(function: Callable) -> Callable:
 
     While a graph is traced, tf.custom_gradient enters a function that holds the graph's
     tensors into a registry of the process, and never takes it out: TensorFlow 2.21
-    keeps all of the graph, 30 to 100 MB of a small network's step, until the process
-    ends. Here the graph holds that function, and the registry only knows where; it
-    forgets it when the graph goes.
+    keeps all of the graph until the process ends, 105 MB for the steps of a tiny
+    Transformer on two problems. Here the graph holds that function, and the registry
+    only knows where; it forgets it when the graph goes.
 
     Args:
       function: gives (result, function from upstream gradients to the arguments');
