@@ -1,9 +1,9 @@
 """Every target of the training step, from the benchmarks that measure them, in turn.
 
     python benchmarks/train_step.py --data_dir=demo/data \
-        [--torch=torch/bin/python] [--peer=peer --python=python3.7] [--only=experts,...]
+        [--torch=torch/bin/python] [--peer=peer --python=python3.7] [--only=memory,...]
 
-For an otherwise idle machine with 16 GB: about 20 minutes on two cores, half of them
+For an otherwise idle machine with 16 GB: about 25 minutes on two cores, half of them
 the ancestor's. Each benchmark prints as it does alone; the lines that say whether a
 target was met are shown once more at the end, and the exit code is 1 if a benchmark
 failed. PyTorch is left out, and named as such, without --torch, a Python that has it;
@@ -27,7 +27,15 @@ MEASURED = {
         "data_dir",
     ),
     "base_blocks": ("blocks.py --hparams_set=multimodel_base --tokens=4096", ""),
-    "experts": ("step_ratios.py experts --tokens=4096,16384 --rounds=4", "data_dir"),
+    "experts_base": (
+        "step_ratios.py experts --hparams_set=multimodel_base "
+        "--hparams=expert_size=512 --tokens=4096 --rounds=6",
+        "data_dir",
+    ),
+    "experts_tiny": (
+        "step_ratios.py experts --tokens=4096,16384 --rounds=16",
+        "data_dir",
+    ),
     "memory": ("step_ratios.py memory", "data_dir"),
     "precision": (
         "step_ratios.py precision --hparams_set=multimodel_base --rounds=5 "

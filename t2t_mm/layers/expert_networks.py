@@ -116,8 +116,28 @@ def _gradients(upstream, rows, units, weights):
     )
 
 
+def list_of(tensors: Sequence[tf.Tensor]) -> tf.TensorArray:
+    """Gives tensors of one shape in a form that finds one by a number, copying none.
+
+    To be made before a loop that looks into it: making it takes an operation each.
+    """
+    found = tf.TensorArray(
+        tensors[0].dtype,
+        len(tensors),
+        clear_after_read=False,
+        element_shape=tensors[0].shape,
+    )
+    for number, tensor in enumerate(tensors):
+        found = found.write(number, tensor)
+    return found
+
+
 def few_answers(
-    rows: tf.Tensor, chosen: tf.Tensor, order: tf.Tensor, weights: Sequence[tf.Tensor]
+    rows: tf.Tensor,
+    chosen: tf.Tensor,
+    order: tf.Tensor,
+    pieces: Sequence[tf.TensorArray],
+    count: int,
 ) -> tf.Tensor:
     """Gives the answers, [M, D], for a few rows; no weight is copied, no row padded.
 
@@ -128,7 +148,8 @@ def few_answers(
       rows: [M, D], ordered by their expert.
       chosen: int32 [M], the expert of each, not in order.
       order: int32 [M], what puts them in order.
-      weights: hidden, its bias, output, its bias, of all E.
+      pieces: hidden, its bias, output, its bias, each a `list_of` those of all pieces.
+      count: how many experts a piece has.
     """
     used, _, counts = tf.unique_with_counts(tf.gather(chosen, order))
     ends = tf.cumsum(counts)
@@ -137,7 +158,8 @@ def few_answers(
         # A slice of the first axis is a view, where a gather would be a copy.
         end = ends[number]
         part = rows[end - counts[number] : end]
-        its = (weight[used[number]] for weight in weights)
+        piece, place = used[number] // count, used[number] % count
+        its = (one.read(piece)[place] for one in pieces)
         return number + 1, found.write(number, _answer(part, *its))
 
     found = tf.TensorArray(

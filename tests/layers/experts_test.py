@@ -324,7 +324,9 @@ def test_pieces_answer_and_learn_as_the_whole(
         (30, 3 * 2**18, 15),
         (31, 3 * 2**18, 1),  # no divisor
         (240, 2**20, 30),  # as many as there are parts
-        (60, 2**22, 1),  # multimodel_base: an expert is larger than a piece
+        (60, 2**22, 30),  # multimodel_base: two experts a piece
+        (30, 2**22, 30),
+        (31, 2**22, 31),
     ],
 )
 def test_many_small_experts_are_cut_in_pieces_of_a_cache(
