@@ -23,6 +23,7 @@ from t2t_mm.run_history import RUN_FILE
 DEFAULT_SEED = 1
 _DATA_FROM_RUN = "data_dir_from_run"
 _LOCK_FILE = ".mm-trainer.lock"
+_PLACE = "expected a folder, or a place for a new one"
 _VERSIONED = ("t2t_mm", "tensorflow", "keras", "numpy", "sentencepiece")
 
 
@@ -194,7 +195,13 @@ def only_trainer_in(run_dir: str) -> contextlib.AbstractContextManager[None]:
     Raises:
       OSError: if another one does already, or the folder cannot be written.
     """
-    os.makedirs(run_dir, exist_ok=True)
+    try:
+        os.makedirs(run_dir, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--output_dir={run_dir} cannot be made ({error.strerror}); {_PLACE}. "
+            "Choose another."
+        ) from error
     return locks.alone(
         os.path.join(run_dir, _LOCK_FILE),
         f"Another mm-trainer is at work in {run_dir}; one at a time was expected, "
@@ -206,23 +213,19 @@ def only_trainer_in(run_dir: str) -> contextlib.AbstractContextManager[None]:
 def _check_place(run_dir: str) -> None:
     """Refuses a folder that cannot be written before there is anything to write."""
     if not run_dir:
-        raise ValueError(
-            "output_dir came empty; expected a folder, or a place for a new one. Name "
-            "one."
-        )
+        raise ValueError(f"output_dir came empty; {_PLACE}. Name one.")
     there = os.path.abspath(run_dir)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
-    expected = "expected a folder, or a place for a new one"
     if not os.path.isdir(there):
         which = "is" if os.path.abspath(run_dir) == there else f"lies below {there},"
         raise NotADirectoryError(
-            f"--output_dir={run_dir} {which} a file; {expected}. Choose another."
+            f"--output_dir={run_dir} {which} a file; {_PLACE}. Choose another."
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(
             f"--output_dir={run_dir} came, and nothing may be written to {there}; "
-            f"{expected}. Choose another, or change its permissions."
+            f"{_PLACE}. Choose another, or change its permissions."
         )
 
 

@@ -70,6 +70,12 @@ def test_a_file_is_no_run(tmp_path):
         run_settings.settle(Request(), str(tmp_path / "run"))
 
 
+def test_a_folder_that_no_disk_can_hold_is_refused(tmp_path):
+    place = str(tmp_path / ("a" * 300))
+    with pytest.raises(OSError, match=r"output_dir=.* cannot be made \(File name too"):
+        run_settings.only_trainer_in(place)
+
+
 def test_there_is_no_run_below_a_file(tmp_path):
     (tmp_path / "notes").write_text("mine")
     place = str(tmp_path / "notes" / "runs" / "first")
