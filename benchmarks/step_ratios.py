@@ -1,6 +1,8 @@
 """Ratios of training steps, each from one process and in turn: what contention leaves.
 
     python benchmarks/step_ratios.py experts --data_dir=demo/data
+    python benchmarks/step_ratios.py experts --hparams_set=multimodel_base \
+        --tokens=4096 --rounds=8 --apart --data_dir=demo/data
     python benchmarks/step_ratios.py precision --rounds=44 --data_dir=demo/data
     python benchmarks/step_ratios.py precision --hparams_set=multimodel_base \
         --hparams=num_experts=8,batch_tokens=512 --rounds=3 --data_dir=demo/data
@@ -47,6 +49,7 @@ from runs_in_turn import WARM_STEPS, Rival, Trained, in_turn
 EXPERTS, CHOSEN = (30, 240), 4
 MANY = "translate_ende_home,translate_deen_home,translate_enfr_home,translate_fren_home"
 MEMORY_STEPS = 40
+TURNS = 2  # of runs that take all the memory
 AMX = "amx_bf16"
 BFLOAT16_FLAGS = (AMX, "avx512_bf16")
 MATMULS = (1024, 1024, 1024), (2048, 512, 512)
@@ -79,6 +82,11 @@ def flags():
     )
     parser.add_argument(
         "--tokens", default="1024,4096", help="of a batch, for experts: several sizes"
+    )
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="for experts: in processes by turns, where both do not fit into memory",
     )
     return parser.parse_args()
 
@@ -120,26 +128,57 @@ def memory_of_process():
 
 def experts(asked):
     """Compares few experts with many, at several sizes of batches."""
+    names = [f"{number} experts" for number in EXPERTS]
     for tokens in map(int, asked.tokens.split(",")):
-        runs = [
-            Trained(
-                asked,
-                num_experts=number,
-                experts_per_position=CHOSEN,
-                batch_tokens=tokens,
-            )
+        changes = [
+            {
+                "num_experts": number,
+                "experts_per_position": CHOSEN,
+                "batch_tokens": tokens,
+            }
             for number in EXPERTS
         ]
-        source, target = runs[0].real_tokens()
+        measured = costs_apart if asked.apart else costs_together
+        (source, target), costs, memories = measured(asked, changes)
         print(
             f"{asked.hparams_set}, k = {CHOSEN}, batch_tokens={tokens}: batches of "
             f"{source:.0f} real source and {target:.0f} real target tokens"
         )
-        names = [f"{number} experts" for number in EXPERTS]
-        wall, cpu = show_ratio(*names, in_turn(runs, asked.rounds))
+        wall, cpu = show_ratio(*names, costs)
         show_target("wall time, 240 experts over 30", 1.3, wall)
         show_target("CPU time, 240 experts over 30", 1.3, cpu)
-        print(f"  peak memory of both {memory_of_process():.2f} GiB")
+        print(f"  peak memory {memories}", flush=True)
+
+
+def costs_together(asked, changes):
+    """Gives (real tokens of a batch, each one's cost, memory) of runs in turn."""
+    runs = [Trained(asked, **some) for some in changes]
+    costs = in_turn(runs, asked.rounds)
+    return runs[0].real_tokens(), costs, f"of both {memory_of_process():.2f} GiB"
+
+
+def costs_apart(asked, changes):
+    """Gives the same of runs that do not fit beside each other: a process for each."""
+    found = [[] for _ in changes]
+    for _ in range(TURNS):
+        for mine, some in zip(found, changes, strict=True):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                mine.append(pool.submit(cost_alone, asked, some).result())
+    costs = [
+        tuple(statistics.median(sum((one[i] for one in mine), [])) for i in (0, 1))
+        for mine in found
+    ]
+    memories = [max(one[2] for one in mine) for mine in found]
+    memories = " and ".join(f"{gib:.2f}" for gib in memories)
+    return found[0][0][3], costs, f"{memories} GiB, in turn {TURNS} times"
+
+
+def cost_alone(asked, changes):
+    """Trains here; gives seconds of steps, wall and CPU, memory and real tokens."""
+    start(asked)
+    run = Trained(asked, **changes)
+    in_turn([run], asked.rounds)
+    return run.walls, run.cpus, memory_of_process(), run.real_tokens()
 
 
 def precision(asked):

@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --data_dir=demo/data \
         [--torch=torch/bin/python] [--peer=peer --python=python3.7] [--only=memory,...]
 
-For an otherwise idle machine with 16 GB: about 25 minutes on two cores, half of them
+For an otherwise idle machine with 24 GB: about half an hour on two cores, a third of it
 the ancestor's. Each benchmark prints as it does alone; the lines that say whether a
 target was met are shown once more at the end, and the exit code is 1 if a benchmark
 failed. PyTorch is left out, and named as such, without --torch, a Python that has it;
@@ -29,7 +29,7 @@ MEASURED = {
     "base_blocks": ("blocks.py --hparams_set=multimodel_base --tokens=4096", ""),
     "experts_base": (
         "step_ratios.py experts --hparams_set=multimodel_base "
-        "--hparams=expert_size=512 --tokens=4096 --rounds=6",
+        "--tokens=4096 --rounds=8 --apart",
         "data_dir",
     ),
     "experts_tiny": (

@@ -329,7 +329,5 @@ def test_pieces_answer_and_learn_as_the_whole(
         (31, 2**22, 31),
     ],
 )
-def test_many_small_experts_are_cut_in_pieces_of_a_cache(
-    num_experts, expert_bytes, expected
-):
+def test_many_experts_are_cut_in_pieces(num_experts, expert_bytes, expected):
     assert experts.num_pieces(num_experts, expert_bytes) == expected
